@@ -1,6 +1,9 @@
-"""TLS contexts from configured files: additional authorities, and own certificates."""
+"""TLS contexts from configured files (additional authorities, own certificates), and those of private swarms."""
 
+import os
 import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,6 +71,70 @@ def renew(context: ssl.SSLContext, certificate: Path, key: Path, client_ca: Path
     _present(context, certificate, key)
     if client_ca is not None:
         _trust(context, client_ca, "tls_client_ca")
+
+
+class MutualTls:
+    """TLS 1.3 between hosts with certificates of one authority (PEM) for the same `name`: each presents its own, and
+    verifies that of the other one. `present` comes before the first connection.
+
+    No session is resumed: that would pass over the check of a certificate which has expired since.
+    """
+
+    def __init__(self, authority: str, name: str) -> None:
+        self.name = name
+        self.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        """Connect with `name` as the host name."""
+        self.server = _demanding_server()
+        for context in (self.client, self.server):
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            try:
+                context.load_verify_locations(cadata=authority)
+            except (ssl.SSLError, ValueError):
+                raise InvalidInput("the authority of a private swarm is no PEM certificate") from None
+
+    def present(self, certificate: str, key: str) -> None:
+        """Present `certificate` (PEM) with its private key in new connections. Raises InvalidInput."""
+        try:
+            with _in_memory(f"{certificate}\n{key}") as path:
+                self.client.load_cert_chain(path, password="")
+                self.server.load_cert_chain(path, password="")
+        except (ssl.SSLError, ValueError):
+            raise InvalidInput("the certificate of this node and its key do not belong together") from None
+
+
+def server_of(members: Callable[[str], MutualTls | None]) -> ssl.SSLContext:
+    """A server context that answers a client by the name that it asks for (SNI), with the contexts that `members`
+    returns, and ends the handshakes of other clients."""
+    context = _demanding_server()
+
+    def choose(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> int | None:
+        member = members(name or "")
+        if member is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = member.server
+        return None
+
+    context.sni_callback = choose
+    return context
+
+
+def _demanding_server() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    return context
+
+
+@contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """A path under which OpenSSL, which reads files alone, finds `text`. It is on no disk."""
+    descriptor = os.memfd_create("pem")
+    try:
+        os.write(descriptor, text.encode())
+        yield _path_of(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:

@@ -8,6 +8,7 @@ costs one count only. Malformed HTTP is answered with a JSON error and never log
 import asyncio
 import socket
 import ssl
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -311,6 +312,16 @@ class _LimitedConnection(web.RequestHandler):
         with suppress(OSError, NotImplementedError):
             line.write_eof()
         self._deadline = asyncio.get_running_loop().call_later(_REJECT_SECONDS, self._give_up)
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """End a connection at once: what waits in the kernel to be sent is dropped, not sent."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    if found is not None:
+        with suppress(OSError):  # closed already
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
 
 
 def _bound_writing(line: asyncio.Transport, seconds: float) -> None:

@@ -15,6 +15,8 @@ PEER_PORT = 6881
 """Port for peers; where it is taken, any free one."""
 PRIVATE_PORT = 6883
 """Port for peers of private swarms; where it is taken, any free one."""
+PRIVATE_SOURCE_PORT = 6884
+"""Port of the HTTP source of private snapshots; where it is taken, any free one."""
 SOURCE_PORT = 6882
 """Port of a daemon's HTTP source for leaseholders; where it is taken, any free one."""
 _LOOPBACK = "127.0.0.1"

@@ -171,6 +171,7 @@ class RangeRequests:
                 data=body,
                 allow_redirects=False,
                 ssl=mirror.tls(url),
+                server_hostname=mirror.tls_name(url),
                 read_bufsize=min(CHUNK, mirror.pace.block),  # what comes ahead of a rate limit is not held back by it
                 trace_request_ctx=timing,
                 **through(proxy, str(url), headers),

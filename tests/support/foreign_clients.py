@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -48,7 +48,7 @@ async def foreign_client(name: str, home: Path) -> AsyncIterator[ForeignClient]:
     web_port = free_port()
     await asyncio.to_thread(_configure_qbittorrent, home, web_port)
     async with _process("qbittorrent-nox", f"--profile={home}", home=home), aiohttp.ClientSession() as session:
-        client = _QBittorrent(session, f"http://127.0.0.1:{web_port}/api/v2")
+        client = QBittorrent(session, f"http://127.0.0.1:{web_port}/api/v2")
         await client.started()
         yield client
 
@@ -86,7 +86,7 @@ def _configure_qbittorrent(home: Path, web_port: int) -> None:
     config.write_text(_QBITTORRENT.format(home=home, web_port=web_port, peer_port=free_port()))
 
 
-class _QBittorrent:
+class QBittorrent:
     def __init__(self, session: aiohttp.ClientSession, api: str) -> None:
         self._session = session
         self._api = api
@@ -100,19 +100,27 @@ class _QBittorrent:
             await asyncio.sleep(0.05)
         raise AssertionError(f"qbittorrent-nox did not open its port within {PATIENCE} s")
 
-    async def download(self, torrent: Path, folder: Path) -> None:
+    async def add(self, torrent: Path, folder: Path) -> None:
+        """Begin to download `torrent` into `folder`."""
         form = aiohttp.FormData({"savepath": str(folder), "contentLayout": "Original"})
         data = await asyncio.to_thread(torrent.read_bytes)
         form.add_field("torrents", data, filename="x.torrent", content_type="application/x-bittorrent")
         async with self._session.post(f"{self._api}/torrents/add", data=form) as response:
             assert await response.text() == "Ok."
+
+    async def listed(self, folder: Path) -> dict[str, Any]:
+        """What the client says of the torrent that it downloads into `folder`; empty if it has none yet."""
+        async with self._session.get(f"{self._api}/torrents/info") as response:
+            found = [t for t in await response.json() if t["save_path"].rstrip("/") == str(folder)]
+        return dict(found[0]) if found else {}
+
+    async def download(self, torrent: Path, folder: Path) -> None:
+        await self.add(torrent, folder)
         state = "not listed"
         for _ in range(int(PATIENCE / 0.1)):
-            async with self._session.get(f"{self._api}/torrents/info") as response:
-                listed = [t for t in await response.json() if t["save_path"].rstrip("/") == str(folder)]
-            if listed:
-                state = f"{listed[0]['state']} {listed[0]['progress']:.0%}"
-                if listed[0]["state"] in ("uploading", "stalledUP", "forcedUP"):
+            if found := await self.listed(folder):
+                state = f"{found['state']} {found['progress']:.0%}"
+                if found["state"] in ("uploading", "stalledUP", "forcedUP"):
                     return
             await asyncio.sleep(0.1)
         raise AssertionError(f"qbittorrent-nox after {PATIENCE} s: {state}")
@@ -175,4 +183,4 @@ def free_port() -> int:
         return port
 
 
-__all__: Sequence[str] = ("ForeignClient", "differences", "foreign_client", "free_port")
+__all__: Sequence[str] = ("ForeignClient", "QBittorrent", "differences", "foreign_client", "free_port")

@@ -29,6 +29,9 @@ class PrivateSettings(Section):
     port: int | None = Field(default=None, ge=0, le=0xFFFF)
     """Port for peers of private swarms, on the host of `swarm.listen`. None: 6883 or, where that is taken or on
     loopback, a free one."""
+    source_port: int | None = Field(default=None, ge=0, le=0xFFFF)
+    """Port of the HTTP source of private snapshots, on the host of `swarm.listen`: over TLS, for nodes with a
+    certificate of the swarm. None: 6884 or, where that is taken or on loopback, a free one."""
 
     @field_validator("repos", "revoked", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ certificate in it expires. It is a whole state, not a difference.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ MAX_MEMBERSHIP = 4 << 20
 MOST_ADDRESSES = 8
 """Addresses of one node; further ones are ignored."""
 _MOST_PEM = 8 << 10
+_SERIAL = re.compile(r"[0-9a-f]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,13 @@ class MembershipRequest:
 @dataclass(frozen=True, slots=True)
 class MembershipGrant:
     """`certificate` (PEM) opens the swarm for this node. `admitted`: addresses of the nodes in it; `barred`: addresses
-    of nodes that were put out: connections to them must end."""
+    of nodes that were put out: connections to them must end. `withdrawn`: serial numbers (hexadecimal) of certificates
+    of such nodes that have not expired."""
 
     certificate: str = field(repr=False)
     admitted: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
 
 
 def membership_path(info_hash: str) -> str:
@@ -66,7 +70,8 @@ def parse_membership(text: str) -> MembershipGrant:
     certificate = plain.get("certificate")
     if not isinstance(certificate, str) or len(certificate) > _MOST_PEM:
         raise InvalidInput("the message holds no certificate")
-    return MembershipGrant(certificate, _addresses(plain.get("admitted", ())), _addresses(plain.get("barred", ())))
+    admitted, barred = (_addresses(plain.get(name, ())) for name in ("admitted", "barred"))
+    return MembershipGrant(certificate, admitted, barred, _serials(plain.get("withdrawn", ())))
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -77,6 +82,12 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise InvalidInput("the message is not a JSON object")
     return plain
+
+
+def _serials(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple):
+        raise InvalidInput("the message holds no list of serial numbers")
+    return tuple(value for value in values if isinstance(value, str) and _SERIAL.fullmatch(value))
 
 
 def _addresses(values: Any) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ def coordinator_app(
     private = PrivateSwarms(catalog, PrivateSettings()) if private is None else private
     access = CoordinatorAccess(credentials, clients, certificates=certificates)
     private.admit_by(access)
+    tracker.list_by(private.lists)
     leases = _lease_routes(
         tracker, catalog, seeders, rollouts, private, access=access, budget=origin_budget, quotas=quotas
     )

@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.coordinator.leases.messages import NGINX_UPGRADE, NO_UPGRADE
 from p2pmodel.coordinator.private.access import NodeIdentity, RevokedNodes, SnapshotAccess
+from p2pmodel.coordinator.private.issued import IssuedCertificates
 from p2pmodel.coordinator.private.members import SwarmAddresses, SwarmMembers
 from p2pmodel.coordinator.private.messages import (
     MAX_REQUEST,
@@ -32,10 +33,11 @@ from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.network.addresses import parsed_address
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, Unavailable, UpgradeRequired
 from p2pmodel.http.admission.client_certificates import certificate_name
 from p2pmodel.trust.access.policy import Verb
-from p2pmodel.trust.certificates.authority import Authority, root_of
+from p2pmodel.trust.certificates.authority import Authority, root_of, serial_of
 
 LOOK_EVERY = 0.4
 """Seconds between two judgements of the same node."""
@@ -81,6 +83,10 @@ class _PrivateSwarm:
     members: SwarmMembers
     connected: dict[str, _Member] = field(default_factory=dict)
     addresses: SwarmAddresses = field(default_factory=SwarmAddresses)
+    issued: IssuedCertificates = field(default_factory=IssuedCertificates)
+    withdrawn: tuple[str, ...] = ()
+    listed: frozenset[str] = frozenset()
+    """The admitted addresses, as its members were told."""
     timer: asyncio.TimerHandle | None = None
 
 
@@ -148,6 +154,15 @@ class PrivateSwarms:
         """Raise Forbidden if the client of `request` may not have a private snapshot."""
         if publication.authority is not None:
             self._check(_identity(request), publication)
+
+    def lists(self, info_hash: bytes, address: str) -> bool:
+        """Whether the tracker answers a client at `address` that announces by these 20 bytes: in a private swarm at
+        addresses of members alone, whatever key it announces with. A coordinator without an authority knows none."""
+        publication = self._catalog.announced_by(info_hash)
+        if publication is None or publication.authority is None or self._authority is None:
+            return True
+        swarm = self._swarms.get(publication.info_hash)
+        return swarm is not None and address in swarm.listed
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one node of a private swarm until it leaves, or is put out. Raises Forbidden."""
@@ -217,10 +232,16 @@ class PrivateSwarms:
             for member in swarm.connected.values():
                 if not member.refusal and (refusal := self._refusal(member.node, swarm.publication)):
                     self._put_out(swarm, member, refusal)
-            if swarm.members.addresses(self._clock()) != swarm.addresses:
+            self._judge_issued(swarm)
+            now = self._clock()
+            if (swarm.members.addresses(now), swarm.issued.withdrawn(now)) != (swarm.addresses, swarm.withdrawn):
                 self._tell(swarm)
-            if not swarm.connected and not swarm.members.addresses(self._clock()).barred:
+            if not swarm.connected and not swarm.members.addresses(now).barred and not swarm.issued:
                 self._swarms.pop(swarm.publication.info_hash, None)
+
+    def _judge_issued(self, swarm: _PrivateSwarm) -> None:
+        publication = swarm.publication
+        swarm.issued.judge(lambda node: bool(self._refusal(node, publication)))
 
     async def _look(self) -> None:
         while True:
@@ -245,6 +266,7 @@ class PrivateSwarms:
             await asyncio.gather(*works, return_exceptions=True)
             del swarm.connected[member.name]
             swarm.members.leave(member.name, self._clock())
+            swarm.issued.leave(member.name)
 
     async def _send_all(self, swarm: _PrivateSwarm, member: _Member) -> None:
         while True:
@@ -257,7 +279,8 @@ class PrivateSwarms:
                 return
             if self._clock() - member.renewed >= self._settings.lifetime / 2:
                 self._renew(swarm.publication, member)
-            state = MembershipGrant(member.certificate, swarm.addresses.admitted, swarm.addresses.barred)
+            known = swarm.addresses
+            state = MembershipGrant(member.certificate, known.admitted, known.barred, swarm.withdrawn)
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await member.socket.send_str(text_of(state))
@@ -276,6 +299,7 @@ class PrivateSwarms:
         """The caller tells the others."""
         member.refusal = refusal
         swarm.members.put_out(member.name, self._clock())
+        swarm.issued.withdraw(member.name)
         member.changed.set()
 
     def _renew(self, publication: Publication, member: _Member) -> None:
@@ -290,6 +314,8 @@ class PrivateSwarms:
             seconds=self._settings.lifetime,
         )
         member.certificate, member.renewed = pem.decode(), self._clock()
+        until = member.renewed + self._settings.lifetime
+        self._swarm(publication).issued.add(serial_of(pem), member.name, member.node, until)
 
     def _swarm(self, publication: Publication) -> _PrivateSwarm:
         known = self._swarms.get(publication.info_hash)
@@ -308,7 +334,9 @@ class PrivateSwarms:
         if swarm.timer is not None:
             swarm.timer.cancel()
             swarm.timer = None
-        swarm.addresses = swarm.members.addresses(self._clock())
+        now = self._clock()
+        swarm.addresses, swarm.withdrawn = swarm.members.addresses(now), swarm.issued.withdrawn(now)
+        swarm.listed = frozenset(str(parsed_address(each)) for each in swarm.addresses.admitted)
         loop = asyncio.get_running_loop()
         for member in swarm.connected.values():
             if member.told:

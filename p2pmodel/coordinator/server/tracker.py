@@ -25,7 +25,13 @@ from p2pmodel.config.sections.coordinator import TrackerSettings
 from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.tracker import codec
-from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY, not_admitted, unreachable
+from p2pmodel.coordinator.tracker.announce_texts import (
+    ADVICE,
+    NOT_IN_PRIVATE_SWARM,
+    UNTRUSTED_PROXY,
+    not_admitted,
+    unreachable,
+)
 from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, Counts, TrackedSwarms
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, P2PModelError
@@ -46,6 +52,11 @@ DEFAULTS = TrackerSettings()
 
 MEMBER = web.RequestKey("MEMBER", bool)
 """Key of an announce of a client that has shown that it is a member."""
+
+
+def everywhere(info_hash: bytes, address: str) -> bool:  # noqa: ARG001
+    """Answer clients at every address."""
+    return True
 
 
 def anything(info_hash: bytes) -> bool:  # noqa: ARG001
@@ -82,6 +93,7 @@ class Tracker:
         self._min_interval = min(MIN_INTERVAL, interval)
         self._admits = admits
         self._full_scrape = full_scrape
+        self._lists: Callable[[bytes, str], bool] = everywhere
         self.complaints = ComplaintBox(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
         self.probes = probes
@@ -89,11 +101,16 @@ class Tracker:
         self._ended_sources: TTLCache[tuple[bytes, bytes], bytes] = TTLCache(_MOST_KNOWN, _ENDED_FOR, timer=clock)
         """Clients that are treated as no sources, whatever they announce, with their peer ids; b"": any."""
 
+    def list_by(self, lists: Callable[[bytes, str], bool]) -> None:
+        """Answer, and list, only clients at addresses that `lists` admits to the swarm of a 20-byte info-hash."""
+        self._lists = lists
+
     def announce(self, query: str, source: str, *, member: bool = False, forwarded: bool = False) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
         by a token. `forwarded`: the address is that of an unknown proxy, and no peer is there.
 
-        Raises InvalidInput for a malformed query and NotFound for an info-hash that is not admitted.
+        Raises InvalidInput for a malformed query, NotFound for an info-hash that is not admitted, and Forbidden for a
+        client at an address that is not in a private swarm.
         """
         request = codec.parse_announce(query)
         if not self._admits(request.announce.info_hash):
@@ -103,11 +120,17 @@ class Tracker:
         if request.claimed is not None and may_claim:
             host = request.claimed
         claims = may_claim and request.claimed is not None
-        advertised = tuple(e for e in request.advertised if member or may_claim or (e[:-2] == host and not forwarded))
+        info_hash = request.announce.info_hash
+        self._check_listed(info_hash, host)
+        advertised = tuple(
+            e
+            for e in request.advertised
+            if (member or may_claim or (e[:-2] == host and not forwarded)) and self._lists(info_hash, _text(e[:-2]))
+        )
         if forwarded and not advertised and not claims:
             raise Forbidden(f"{UNTRUSTED_PROXY} ({source})", hint=f"set http.trusted_proxies to {source} there")
         endpoints = advertised or (host + request.announce.port.to_bytes(2, "big"),)
-        announce, info_hash = request.announce, request.announce.info_hash
+        announce = request.announce
         ended = (self._ended_sources.get((info_hash, each)) for each in endpoints)
         if announce.role == "source" and any(by in (b"", announce.peer_id) for by in ended if by is not None):
             announce = replace(announce, role="")
@@ -138,6 +161,8 @@ class Tracker:
         host, info_hash = _packed(source), request.announce.info_hash
         may_claim = self._may_claim(host)
         if self.probes is None or request.announce.event == "stopped" or not self._admits(info_hash):
+            return
+        if not self._lists(info_hash, _text(host)):  # `announce` refuses it
             return
         own = [e for e in request.advertised if may_claim or (e[:-2] == host and not forwarded)]
         if not own and not request.advertised and not forwarded:
@@ -170,15 +195,22 @@ class Tracker:
         if endpoint := _endpoint(peer):
             self._ended_sources.pop((info_hash, endpoint), None)
 
+    def _check_listed(self, info_hash: bytes, host: bytes) -> None:
+        if not self._lists(info_hash, _text(host)):
+            raise Forbidden(NOT_IN_PRIVATE_SWARM, hint=ADVICE[NOT_IN_PRIVATE_SWARM])
+
     def _may_claim(self, host: bytes) -> bool:
         return bool(self._ip_from) and any(ipaddress.ip_address(host) in network for network in self._ip_from)
 
-    def scrape(self, query: str) -> bytes:
-        """Answer a scrape. Raises InvalidInput, and AccessDenied for a full scrape that is not allowed."""
+    def scrape(self, query: str, source: str = "") -> bytes:
+        """Answer a scrape from the IP address `source`. Raises InvalidInput, and AccessDenied for a full scrape that is
+        not allowed, and for a private swarm that has no node at `source`."""
         named = codec.parse_scrape(query)
         if not named and not self._full_scrape:
             raise AccessDenied("a scrape must name its info_hash")
-        hashes = named or self._swarms.info_hashes()
+        for each in named:
+            self._check_listed(each, _packed(source) if source else b"")
+        hashes = named or [each for each in self._swarms.info_hashes() if self._lists(each, source)]
         return codec.scrape_response(((h, self.counts(h)) for h in hashes), min_interval=self._interval)
 
     def counts(self, info_hash: bytes) -> Counts:
@@ -203,7 +235,7 @@ class Tracker:
 
     async def handle_scrape(self, request: web.Request) -> web.Response:
         """GET /scrape."""
-        return _answer(self.scrape(request.rel_url.raw_query_string))
+        return _answer(self.scrape(request.rel_url.raw_query_string, request.remote or ""))
 
 
 def refusal(error: P2PModelError) -> web.Response:
@@ -222,6 +254,10 @@ def _endpoint(peer: str) -> bytes | None:
         return codec.pack_address(address.host) + address.port.to_bytes(2, "big")
     except (InvalidInput, ValueError):
         return None  # it has no address in the swarm
+
+
+def _text(host: bytes) -> str:
+    return str(ipaddress.ip_address(host)) if host else ""
 
 
 def _answer(body: bytes) -> web.Response:

@@ -10,6 +10,9 @@ NOT_ADMITTED = "this tracker does not admit the advertised address"
 UNTRUSTED_PROXY = "an announce through a proxy that http.trusted_proxies does not name"
 """The tracker sees the proxy's address alone, at which no peer is reached."""
 
+NOT_IN_PRIVATE_SWARM = "no node at this address is in the private swarm of this torrent"
+"""An announce key alone admits no client to a private swarm."""
+
 UNREACHABLE = "peers cannot connect to this client at"
 """The tracker tried to connect, and could not."""
 
@@ -18,6 +21,7 @@ ADVICE = {
     "exchanges only with nodes that it connects to",
     UNTRUSTED_PROXY: "set http.trusted_proxies of the coordinator to the proxy's address",
     WRONG_KEY: f"check {MEMBER_SETTING}",
+    NOT_IN_PRIVATE_SWARM: "the connection of the node to the coordinator admits it: see the messages about it",
     NOT_ADMITTED: "the coordinator needs a member token, or this node's network in tracker.ip_from",
 }
 """Each text, and what helps."""

@@ -1,10 +1,33 @@
-"""The name in a client's certificate, which the TLS handshake has verified."""
+"""What stands in a client's certificate, which the TLS handshake has verified."""
+
+import ssl
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from p2pmodel.core.content.names import printable
 
 MOST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """`names`: the host names that it is for; `serial`: its number, hexadecimal; `expires`: seconds since 1970."""
+
+    names: frozenset[str]
+    serial: str
+    expires: float
+
+
+def client_certificate(request: web.Request) -> ClientCertificate | None:
+    """The verified certificate of the client; None without one."""
+    found = request.transport.get_extra_info("peercert") if request.transport else None
+    if not found:
+        return None
+    names = frozenset(str(value) for kind, value in found.get("subjectAltName", ()) if kind == "DNS")
+    return ClientCertificate(
+        names, f"{int(found['serialNumber'], 16):x}", ssl.cert_time_to_seconds(str(found["notAfter"]))
+    )
 
 
 def certificate_name(request: web.Request) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -328,18 +328,17 @@ async def join(
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=headers or None)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
-    leases = await ask_for_leases(context, seeders, start)
     places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
-    membership = await become_member(context)
-    links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
-    try:
+    async with AsyncExitStack() as undo:
+        membership = await become_member(context)
+        undo.push_async_callback(lambda: in_the_end(membership.close()))
+        leases = await ask_for_leases(context, seeders, start, membership)
+        links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
+        undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
         request = _add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders)
         request = replace(request, pieces=headers or None)
         torrent = await membership.add(context.engine, request)
-    except BaseException:
-        await in_the_end(membership.close())
-        await in_the_end(asyncio.to_thread(links.remove))
-        raise
+        undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
     rules = OrphanRules(grace=plan.peer_timeout, limit=plan.mirror_pieces)
     pieces = OrphanPieces(context.metainfo.layout.piece_count, context.engine.peer_id, rules, time.monotonic())

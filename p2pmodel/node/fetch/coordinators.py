@@ -23,11 +23,16 @@ async def become_member(context: DownloadContext) -> PublicSwarm | SwarmMembersh
     return membership
 
 
-async def ask_for_leases(context: DownloadContext, seeders: Seeders, start: Start) -> Leaseholder | NoLeases:
-    """Connect to the coordinators for leases, if pieces are missing. `start` keeps the connection."""
+async def ask_for_leases(
+    context: DownloadContext, seeders: Seeders, start: Start, membership: PublicSwarm | SwarmMembership
+) -> Leaseholder | NoLeases:
+    """Connect to the coordinators for leases, if pieces are missing. `start` keeps the connection. In a private swarm
+    the seeders are asked with the certificate of this node."""
     plan, missing = context.plan, context.stats.missing
     if not missing or not plan.coordinators:
         return NoLeases()
+    if membership.tls is not None:
+        seeders.ask_as(membership.tls)
     connection = CoordinatorConnection(
         plan.coordinators,
         lease_path(context.metainfo.info_hash),

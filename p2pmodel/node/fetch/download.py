@@ -111,8 +111,7 @@ class Download:
             start(attempt.check_complaints())
             start(self._report(REPORT_SEEDING_EVERY))
             start(attempt.membership.watch())
-            # Over HTTP a private snapshot would go to each holder of the source's token.
-            if self._web_seed and self._stats.has_all and not attempt.membership.private:
+            if self._web_seed and self._stats.has_all:
                 self._offer = self._new_offer(self._web_seed, attempt)
                 start(self._offer.run())
             while ends is None or time.monotonic() < ends:
@@ -236,6 +235,7 @@ class Download:
             coordinators=self._plan.coordinators,
             trackers=self._plan.trackers,
             signatures=self._plan.signatures,
+            membership=attempt.membership,
         )
 
     async def _report(self, every: float = REPORT_EVERY) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Hashable
 from p2pmodel.coordinator.private.messages import MembershipGrant
 from p2pmodel.swarm.engine import Admissions
 
+MOST_WITHDRAWN = 20_000
+"""Withdrawn certificates that are remembered, the latest."""
 KEPT = 20.0
 """Seconds for which an address that no coordinator lists any more stays admitted: nodes connect again in 2 seconds."""
 
@@ -22,6 +24,7 @@ class AdmittedAddresses:
         self._kept: dict[str, float] = {}
         self._out: dict[Hashable, dict[str, float]] = {}
         """By coordinator, the addresses that it bars or has barred, and until when that holds."""
+        self._withdrawn: dict[str, None] = {}
 
     def take(self, coordinator: Hashable, message: MembershipGrant, now: float) -> None:
         """Replace the message of `coordinator`."""
@@ -34,6 +37,13 @@ class AdmittedAddresses:
         self._out[coordinator] = out = out | dict.fromkeys(message.barred, now + KEPT)
         for address in message.admitted:
             out.pop(address, None)
+        self._withdrawn |= dict.fromkeys(message.withdrawn)
+        while len(self._withdrawn) > MOST_WITHDRAWN:
+            del self._withdrawn[next(iter(self._withdrawn))]
+
+    def is_withdrawn(self, serial: str) -> bool:
+        """Whether a coordinator has withdrawn the certificate with this number."""
+        return serial in self._withdrawn
 
     def admissions(self, now: float) -> Admissions:
         """What holds now."""

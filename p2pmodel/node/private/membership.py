@@ -1,13 +1,14 @@
 """This node's membership of one private swarm: its certificate, and the addresses that it admits.
 
 It lasts as long as the torrent is in the engine, also while the snapshot is only served: certificates expire after
-minutes, and other nodes come and are put out.
+minutes, and other nodes come and are put out. What it admits holds for peers in the swarm, and for clients of this
+node's HTTP source.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +16,7 @@ from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.membership import MembershipConnection
 from p2pmodel.coordinator.private.messages import MembershipGrant, MembershipRequest
 from p2pmodel.core import notes
-from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.addresses import Address, ListenAddress, parsed_address
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.local_address import local_address
@@ -23,6 +24,7 @@ from p2pmodel.node.private.admitted import AdmittedAddresses
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.engine import AddTorrent, Admissions, Engine, SwarmCertificate, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.tls import MutualTls
 from p2pmodel.trust.certificates.node_key import NodeKey
 
 LOOK_EVERY = 5.0
@@ -34,6 +36,7 @@ class PublicSwarm:
     """The membership of a swarm that is not private: nothing to do."""
 
     private = False
+    tls = None
 
     async def add(self, engine: Engine, request: AddTorrent) -> SwarmTorrent:
         """Add the torrent to the engine."""
@@ -62,6 +65,12 @@ class SwarmMembership:
         self._certificate = ""
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._tls: MutualTls | None = None
+        self._port = 0
+        self.info_hash = ""
+        """Of its torrent, once joined."""
+        self._open_to: frozenset[Address | None] = frozenset()
+        self._watchers: list[Callable[[], None]] = []
 
     async def join(
         self, metainfo: Metainfo, hosts: Sequence[str], *, timeout: float, http: HttpPool | None = None
@@ -76,6 +85,8 @@ class SwarmMembership:
                 hint="name the coordinator with --coordinator",
             )
         self._key = await asyncio.to_thread(NodeKey.new)
+        self.info_hash = metainfo.info_hash
+        self._tls = MutualTls(metainfo.authority or "", metainfo.manifest.commit)
         for coordinator in self._coordinators:
             addresses = await asyncio.to_thread(_addresses, coordinator, hosts)
             connection = MembershipConnection(
@@ -101,14 +112,42 @@ class SwarmMembership:
         return SwarmCertificate(self._certificate, self._key.key)
 
     @property
+    def tls(self) -> MutualTls:
+        """The contexts of connections to other members, with the certificate as it is now."""
+        assert self._tls is not None, "join comes first"
+        return self._tls
+
+    @property
     def admissions(self) -> Admissions:
         """The addresses that may exchange with the torrent now."""
         return self._addresses.admissions(time.monotonic())
+
+    def refusal(self, address: str, serial: str) -> str:
+        """Why a client at an IP address, with the certificate of this number, is no member now; "" if it is one."""
+        if self._addresses.is_withdrawn(serial):
+            return "its certificate is withdrawn"
+        found = parsed_address(address)
+        return "" if found is not None and found in self._open_to else "its address is not admitted"
+
+    @property
+    def port(self) -> int:
+        """Where this node listens for its peers in the swarm; 0 before the torrent is added."""
+        return self._port
+
+    @contextlib.contextmanager
+    def watched(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Call `changed` whenever other clients may be admitted than before, while the context lasts."""
+        self._watchers.append(changed)
+        try:
+            yield
+        finally:
+            self._watchers.remove(changed)
 
     async def add(self, engine: Engine, request: AddTorrent) -> SwarmTorrent:
         """Add the torrent to the engine, and pass certificates and addresses on to it from now on."""
         certificate, admissions = self._certificate, self.admissions
         torrent = await engine.add(replace(request, certificate=self.certificate, admissions=admissions))
+        self._port = engine.private_address[1]
         self._tasks.append(asyncio.create_task(self._follow(torrent, certificate, admissions)))
         return torrent
 
@@ -128,10 +167,21 @@ class SwarmMembership:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take(self, coordinator: Coordinator, message: MembershipGrant) -> None:
+        assert self._key is not None
+        if message.certificate != self._certificate:
+            self.tls.present(message.certificate, self._key.key)
         self._failures.pop(coordinator, None)
         self._certificate = message.certificate
         self._addresses.take(coordinator, message, time.monotonic())
         self._changed.set()
+        self._judge_clients()
+
+    def _judge_clients(self) -> None:
+        now = self.admissions
+        barred = frozenset(map(parsed_address, now.barred))
+        self._open_to = frozenset(map(parsed_address, now.admitted)) - barred
+        for changed in self._watchers:
+            changed()
 
     def _fail(self, coordinator: Coordinator, error: P2PModelError) -> None:
         known = self._failures.get(coordinator)
@@ -168,6 +218,7 @@ class SwarmMembership:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY):
                     await self._changed.wait()
+            self._judge_clients()
 
 
 def _most_telling(failures: Sequence[P2PModelError]) -> P2PModelError:

@@ -7,7 +7,7 @@ Two steps, because the trackers' addresses go into the torrents: the caller star
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -91,6 +91,10 @@ class SeedResult:
     """Whether its swarm is private."""
 
 
+Offering = Callable[[Manifest, SwarmMembership], AbstractAsyncContextManager[None]]
+"""Serves a private snapshot over HTTP to members of its swarm while the context lasts."""
+
+
 class SentCounter(Protocol):
     """Counts bytes sent over HTTP."""
 
@@ -164,16 +168,20 @@ class SeedRun:
         sent: SentCounter | None = None,
         *,
         coordinators: Sequence[Coordinator] = (),
+        offering: Offering | None = None,
     ) -> None:
         """Seed every torrent of `seeded` with `engine` until cancelled; `on_serving` is called once peers can connect.
 
-        `sent` counts the bytes sent to leaseholders outside the swarm, `coordinators` admit to a private swarm. When
+        `sent` counts the bytes sent to leaseholders outside the swarm, `coordinators` admit to a private swarm, and
+        `offering` serves its members over HTTP. When
         files are damaged, or changed on the disk, it leaves the swarms and brings these files again. Raises
         LocalResource when the disk fails or another program removed the snapshot, and the reason when the files cannot
         be had.
         """
         while True:
-            found = await self._serve_sound(seeded, engine, on_serving, sent, coordinators)
+            found = await self._serve_sound(
+                *(seeded, engine, on_serving, sent), coordinators=coordinators, offering=offering
+            )
             if found.removed:
                 raise removed_by_another(self._cache.repo(seeded.manifest.repo), seeded.manifest.commit)
             self._reporter.note(notes.warning("files_doubted", f"{found}: bringing what is wrong again"))
@@ -186,7 +194,9 @@ class SeedRun:
         engine: Engine,
         on_serving: Callable[[], None],
         sent: SentCounter | None,
+        *,
         coordinators: Sequence[Coordinator],
+        offering: Offering | None,
     ) -> SnapshotCheck:
         """Seed until a comparison of the files with the records finds something wrong; returns what."""
         manifest, repo = seeded.manifest, self._cache.repo(seeded.manifest.repo)
@@ -201,6 +211,8 @@ class SeedRun:
             for form in seeded.torrents:
                 torrents.append(await membership.add(engine, self._request_of(seeded, form, links)))
                 stack.push_async_callback(torrents[-1].remove)
+            if offering is not None and isinstance(membership, SwarmMembership):
+                await stack.enter_async_context(offering(manifest, membership))
             async with companions() as start:
                 checks = PieceChecks(repo, metainfo, self._reporter.note)
                 start(checks.run())
@@ -299,14 +311,12 @@ class SeedRun:
         files = {index: str(links.path(number)) for number, index in enumerate(file_indexes(layout, form))}
         piece_count = v1_piece_count(layout, padded=False) if form == "v1" else layout.piece_count
         trackers = tuple(as_peer(url, swarm.zone, swarm.advertise) for url in seeded.trackers)
-        # A private snapshot has no HTTP source: its seeder exchanges with all peers.
-        as_source = tuple(announcing_as("source", url) for url in trackers)
         return AddTorrent(
             metainfo=seeded.torrents[form],
             save_path=repo.folder,
             files=files,
             have=frozenset(range(piece_count)),
-            trackers=trackers if seeded.private else as_source,
+            trackers=tuple(announcing_as("source", url) for url in trackers),
         )
 
 

@@ -6,7 +6,7 @@ half times or more; as a web seed it sends about one copy, however many peers co
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import NotFound
 from p2pmodel.node.bandwidth import HttpTraffic
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed.kept_signatures import KeptSignatures
 from p2pmodel.swarm.engine import SwarmTorrent
@@ -32,8 +33,11 @@ CHECK_EVERY = 0.5
 class WebSeed(Protocol):
     """Serves snapshots of this node over HTTP."""
 
-    def offering(self, manifest: Manifest) -> AbstractContextManager[None]:
-        """Serve the files of `manifest`, all of which are in the cache, while the context lasts."""
+    def offering(
+        self, manifest: Manifest, membership: PublicSwarm | SwarmMembership
+    ) -> AbstractAsyncContextManager[None]:
+        """Serve the files of `manifest`, all of which are in the cache, while the context lasts: in a private swarm to
+        its members alone."""
 
     def sent(self, manifest: Manifest) -> int:
         """Bytes of the files of `manifest` that were sent."""
@@ -62,7 +66,9 @@ class WebSeedOffer:
         coordinators: Sequence[Coordinator],
         trackers: Sequence[str],
         signatures: Sequence[SignedStatement] = (),
+        membership: PublicSwarm | SwarmMembership | None = None,
     ) -> None:
+        self._membership = membership or PublicSwarm()
         self._signatures = KeptSignatures(metainfo, signatures)
         self._web_seed = web_seed
         self._torrent = torrent
@@ -81,7 +87,7 @@ class WebSeedOffer:
     async def run(self) -> None:
         """Wait until no peer downloads in the swarm; then be a web seed until cancelled."""
         await self._idle()
-        with self._web_seed.offering(self._metainfo.manifest):
+        async with self._web_seed.offering(self._metainfo.manifest, self._membership):
             self._offering = True
             if publishers := [each for each in self._coordinators if each.publisher]:
                 await self._signatures.learn(publishers)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from aiohttp import BasicAuth
+from pydantic import ConfigDict
 from yarl import URL
 
 from p2pmodel.config.sections.mirrors import S3, MirrorSettings
@@ -23,7 +24,7 @@ from p2pmodel.origin.mirrors.estimates import Meter, Quality
 from p2pmodel.origin.mirrors.health import Health, State
 from p2pmodel.origin.s3.addresses import SignedAddresses
 from p2pmodel.origin.s3.client import BucketPlace
-from p2pmodel.tls import TlsFiles
+from p2pmodel.tls import MutualTls, TlsFiles
 
 _SILENCE = 1.0
 
@@ -69,6 +70,10 @@ class GivenMirror(MirrorSettings):
     """The rule for its address."""
     direct: bool = False
     """Whether no proxy is used for it: a source inside the cluster."""
+    member: MutualTls | None = None
+    """For a source of a private swarm: the contexts of a member of it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
 class Mirror:
@@ -98,6 +103,7 @@ class Mirror:
         """The rule for its own address; None if the settings name it."""
         files = TlsFiles(settings.ca_file, settings.certificate, settings.key)
         self._trust = None if files.context is True else files.context
+        self._member = settings.member if isinstance(settings, GivenMirror) else None
 
     def __repr__(self) -> str:
         return f"Mirror({self.name!r}, received={self._received})"
@@ -204,8 +210,13 @@ class Mirror:
         return None if named.names(url.host or "") else named.around(sender)
 
     def tls(self, url: URL) -> ssl.SSLContext | bool:
-        """The TLS context for `url`: `ca_file` applies to the mirror's own host and port only."""
-        return self._trust if self._trust and url.origin() == self._endpoint.origin() else True
+        """The TLS context for `url`: `ca_file` and certificates apply to the mirror's own host and port only."""
+        trust = self._member.client if self._member else self._trust
+        return trust if trust and url.origin() == self._endpoint.origin() else True
+
+    def tls_name(self, url: URL) -> str | None:
+        """The name in the certificate of the server at `url`; None: that of its host."""
+        return self._member.name if self._member and url.origin() == self._endpoint.origin() else None
 
     @property
     def busy(self) -> int:

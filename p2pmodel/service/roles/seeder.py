@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from p2pmodel.config.sections.coordinator import TrackerSettings
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured, files_of
@@ -42,7 +43,10 @@ from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordinator
+from p2pmodel.service.roles.private_offer import PrivateOffer
+from p2pmodel.service.roles.private_source import PrivateSource
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
+from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.swarm.engine import Engine
@@ -51,6 +55,8 @@ from p2pmodel.trust.access.clients import ClientAccess
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL."""
+GRACE = 0.6
+"""Grace of the source of private snapshots: leaseholders ask other sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +108,7 @@ class Seeder:
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
         own_swarms = await asyncio.to_thread(PrivateSwarms.of, catalog, self._settings.private)
         self._check_private(role, await asyncio.to_thread(self._seeding.authority))
-        tracking = self._settings.tracker
-        tracker = Tracker(settings=tracking, probes=ConnectionProbes(enabled=tracking.probe_peers))
+        tracker = _tracker(self._settings.tracker)
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
@@ -136,23 +141,28 @@ class Seeder:
             for form, raw in seeded.torrents.items():
                 await signatures.publish(LOCAL, *seeded.signatures[form])
                 await catalog.publish(read_publication(raw), self._refs)
-            if not seeded.private:  # over HTTP it would go to each holder of the source's token
-                library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
-                for raw in seeded.torrents.values():
-                    own_source = Source(SOURCE, token, str(peer), swarm.zone)
-                    sources.add(read_publication(raw).info_hash, own_source, for_ever=True)
+            _list(seeded, library, sources, Source(SOURCE, token, str(peer), swarm.zone))
             source = _OwnSource(coordinator.urls, role.listen, token=token, peer=peer, zone=swarm.zone)
+            own_source = await stack.enter_async_context(self._private_source(cache, bound, pace, sent))
+            offer = PrivateOffer(own_source, sources, coordinator.urls, self._coordinators, self._reporter.note)
             async with companions() as start:
                 start(self._shared_limits(engine, pace, own_swarms).run())
                 start(self._scrub(cache))
                 for form in seeded.torrents:
                     start(self._keep_published(seeded, form, None if seeded.private else source))
-                shown = peer_addresses(swarm, bound)[0]
-                served = SeederAddresses(coordinator.urls, shown, coordinator.token_file)
-                admitting = self._admitting(role, coordinator.url)
+                served = SeederAddresses(coordinator.urls, peer_addresses(swarm, bound)[0], coordinator.token_file)
                 await self._seeding.serve(
-                    seeded, engine, lambda: on_ready(seeded, served), sent, coordinators=admitting
+                    seeded,
+                    engine,
+                    lambda: on_ready(seeded, served),
+                    sent,
+                    coordinators=self._admitting(role, coordinator.url),
+                    offering=offer.offering,
                 )
+
+    def _private_source(self, cache: HubCache, bound: ListenAddress, pace: Pace, sent: SentBytes) -> PrivateSource:
+        address = SourceAddress(bound, self._settings.swarm.zone, self._settings.swarm.advertised)
+        return PrivateSource(cache, address, self._settings, pace, sent, grace=GRACE, note=self._reporter.note)
 
     async def _keep_published(self, seeded: SeedResult, form: Format, source: "_OwnSource | None") -> None:
         await keep_published(
@@ -227,6 +237,18 @@ class _OwnSource:
         if peer.unspecified:
             peer = ListenAddress(near or urlsplit(url).hostname or peer.host, peer.port)
         return Source(url + SOURCE, self.token, str(peer), self.zone)
+
+
+def _tracker(settings: TrackerSettings) -> Tracker:
+    return Tracker(settings=settings, probes=ConnectionProbes(enabled=settings.probe_peers))
+
+
+def _list(seeded: SeedResult, library: SeededLibrary, sources: Sources, source: Source) -> None:
+    """Serve and name a public snapshot. A private one would go to each holder of the source's token here."""
+    if not seeded.private:
+        library.seeded.add((seeded.manifest.repo, seeded.manifest.commit))
+        for raw in seeded.torrents.values():
+            sources.add(read_publication(raw).info_hash, source, for_ever=True)
 
 
 def _source(

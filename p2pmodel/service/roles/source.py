@@ -1,31 +1,34 @@
-"""The HTTP source of a node: it serves the node's snapshots to leaseholders of their swarms, as /source of a seeder."""
+"""The HTTP sources of a node: they serve its snapshots to leaseholders of their swarms, as /source of a seeder does."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.manifest import Manifest
-from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
-from p2pmodel.node.local_address import SOURCE_PORT, free_port, local_address, reachable_hosts
+from p2pmodel.node.local_address import SOURCE_PORT, free_port
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.hub.source_tickets import SourceTickets
+from p2pmodel.service.roles.private_source import PrivateSource
+from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 
 
 class WebSeedLibrary:
-    """A `WebSeed` over HTTP. Requests need the token of their snapshot, which coordinators send to its leaseholders."""
+    """A `WebSeed` over HTTP. Requests need the token of their snapshot, which coordinators send to its leaseholders;
+    `private` serves the snapshots of private swarms."""
 
     def __init__(
         self,
@@ -35,22 +38,24 @@ class WebSeedLibrary:
         *,
         url: str,
         tickets: SourceTickets,
-        peer: ListenAddress,
-        zone: str,
-        advertised: Sequence[AdvertisedAddress] = (),
+        address: SourceAddress,
+        private: PrivateSource,
     ) -> None:
         self._library = library
         self.pace = pace
         self._url = url
         self._tickets = tickets
-        self._peer = peer
-        self._zone = zone
-        self._advertised = advertised
+        self._address = address
         self._sent = sent
+        self._private = private
 
-    @contextmanager
-    def offering(self, manifest: Manifest) -> Iterator[None]:
+    @asynccontextmanager
+    async def offering(self, manifest: Manifest, membership: PublicSwarm | SwarmMembership) -> AsyncIterator[None]:
         """As `WebSeed.offering`."""
+        if isinstance(membership, SwarmMembership):
+            async with self._private.offering(manifest, membership):
+                yield
+            return
         key = manifest.repo, manifest.commit
         self._library.seeded.add(key)
         try:
@@ -63,17 +68,10 @@ class WebSeedLibrary:
         return self._sent.of(str(manifest.repo), manifest.commit)
 
     def source(self, coordinator: str, manifest: Manifest) -> Source:
-        """As `WebSeed.source`. A node that advertises no address and listens on all gives its local address of the
-        route to `coordinator`."""
-        token = self._tickets.of(manifest)
-        peer = next((each.at(self._peer.port) for each in self._advertised), self._peer)
-        if peer == self._peer and not peer.unspecified:
-            return Source(self._url, token, str(peer), self._zone)
-        if peer.unspecified:
-            peer = ListenAddress(local_address(coordinator) or reachable_hosts(peer.host)[0], peer.port)
-        parts = urlsplit(self._url)
-        url = f"{parts.scheme}://{ListenAddress(peer.host, parts.port or 0)}"
-        return Source(url, token, str(peer), self._zone)
+        """As `WebSeed.source`."""
+        if self._private.offers(manifest):
+            return self._private.source(coordinator, manifest)
+        return self._address.source(self._url, coordinator, token=self._tickets.of(manifest))
 
 
 @asynccontextmanager
@@ -88,7 +86,7 @@ async def serving_source(
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[WebSeedLibrary]:
     """Serve the source on the host of `peer`, the node's address for peers, at the port `swarm.source_port`. Over HTTPS
-    with `tls`."""
+    with `tls`. That of private snapshots opens with the first one that is offered."""
     tickets = SourceTickets()
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.swarm.upload_limit), SentBytes()
     http = settings.http
@@ -98,7 +96,9 @@ async def serving_source(
     swarm = settings.swarm
     port = free_port(peer.host, SOURCE_PORT) if swarm.source_port is None else swarm.source_port
     guard, bounds = RequestGuard.of(http, secured=True, forms=True), limits.connections(http)
-    async with serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, tls=tls, note=note) as url:
-        yield WebSeedLibrary(
-            library, pace, sent, url=url, tickets=tickets, peer=peer, zone=swarm.zone, advertised=swarm.advertised
-        )
+    address = SourceAddress(peer, swarm.zone, swarm.advertised)
+    async with (
+        PrivateSource(cache, address, settings, pace, sent, grace=grace, note=note, traffic=traffic) as private,
+        serving(app, peer.host, port, guard=guard, grace=grace, limits=bounds, tls=tls, note=note) as url,
+    ):
+        yield WebSeedLibrary(library, pace, sent, url=url, tickets=tickets, address=address, private=private)

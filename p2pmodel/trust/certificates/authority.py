@@ -169,6 +169,11 @@ def root_pem(path: Path) -> bytes:
     return read_root(path).public_bytes(_PEM)
 
 
+def serial_of(certificate: bytes) -> str:
+    """The number of a certificate (PEM), hexadecimal."""
+    return f"{x509.load_pem_x509_certificate(certificate).serial_number:x}"
+
+
 def new_key() -> ec.EllipticCurvePrivateKey:
     """A new private key, P-256."""
     return ec.generate_private_key(ec.SECP256R1())

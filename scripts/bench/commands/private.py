@@ -21,5 +21,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--size-mb", type=int, default=64, help="size of the snapshot (default: 64)")
     add("--seconds", type=float, default=6.0, help="seconds that each intruder tries (default: 6)")
     add("--runs", type=int, default=3, help="fetches from the public and the private swarm (default: 3)")
+    add(
+        "--nodes",
+        type=int,
+        default=4,
+        help="nodes that fetch at once, for the copies that the seeder sends (default: 4)",
+    )
+    add("--upload", default="12MB", help="upload limit of the seeder for that, bytes/s (default: 12MB)")
     add("--json", type=Path, metavar="FILE", help="write all figures to this file")
     return parser.parse_args(arguments)

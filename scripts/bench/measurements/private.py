@@ -30,7 +30,7 @@ from scripts.bench.rigs.snapshots import write_model
 from scripts.bench.rigs.wire_counters import count, sent
 
 REPO = "bench/private"
-PLAIN, TLS, HTTP = 6881, 6883, 6969
+PLAIN, TLS, SOURCE, HTTP = 6881, 6883, 6884, 6969
 LISTED = ("none", "other_ca", "expired", "other_commit", "plain")
 """Intruders at addresses that are admitted, so that the certificate alone holds them off."""
 UNLISTED = "unlisted"
@@ -57,6 +57,7 @@ class PrivateRig:
         self.options, self.place, self._stack = options, place, stack
         cluster = Cluster(stack)
         self.seeder, self.node, self.gone = (cluster.host(name, None) for name in ("seeder", "node", "gone"))
+        self.peers = [cluster.host(f"peer{number}", None) for number in range(options.nodes)]
         self.intruders = {name: cluster.host(name, None) for name in (*LISTED, UNLISTED, "http")}
         self.source = place / "source"
         self.source.mkdir()
@@ -70,10 +71,10 @@ class PrivateRig:
         self.token.write_text(secrets.token_hex(16))
         self.config = place / "seeder.toml"
         self.url = ""
-        count(self.seeder, [self.node, self.gone, *self.intruders.values()], [PLAIN, TLS, HTTP])
+        count(self.seeder, [self.node, self.gone, *self.intruders.values()], [PLAIN, TLS, SOURCE, HTTP])
 
-    def seed(self, *, private: bool) -> tuple[Program, Mapping[str, Any]]:
-        """Start the seeder, a private one with HTTPS; its first line."""
+    def seed(self, *options: str, private: bool) -> tuple[Program, Mapping[str, Any]]:
+        """Start the seeder with further options, a private one with HTTPS; its first line."""
         self.write_config(())
         self.url = f"{'https' if private else 'http'}://{self.seeder.address}:{HTTP}"
         listen = ["--listen", f"{self.seeder.address}:{HTTP}", "--swarm-listen", f"{self.seeder.address}:{PLAIN}"]
@@ -89,6 +90,7 @@ class PrivateRig:
             REPO,
             *(["--private", *tls] if private else []),
             *listen,
+            *options,
         ]
         more = ["--token-file", str(self.token), "--config", str(self.config), "--json", "--progress", "json"]
         log = self.place / "seeder.log"
@@ -140,9 +142,13 @@ def main(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{describe_machine()}; snapshot of {rig.size} bytes\n")
         rows, entitled = _intrusions(rig)
         rows.append(_revocation(rig))
+        copies = {kind: _copies(rig, private=kind == "private") for kind in ("public", "private")}
         seconds = {kind: _seconds(rig, private=kind == "private") for kind in ("public", "private")}
     _print(rows, entitled, seconds, rig.size)
+    for kind, (sent_copies, last) in copies.items():
+        sys.stdout.write(f"{options.nodes} nodes, {kind}: {sent_copies:.2f} copies sent, the last after {last:.2f} s\n")
     report = {"rows": [vars_of(row) for row in rows], "entitled": vars_of(entitled), "seconds": seconds}
+    report["copies"] = {"nodes": options.nodes, "upload": options.upload, **copies}
     write_json(options.json, report | {"size": rig.size})
     if any(row.payload for row in rows) or entitled.payload < rig.size:
         raise SystemExit(1)
@@ -165,14 +171,13 @@ def _intrusions(rig: PrivateRig) -> tuple[list[Row], Row]:
     _until(lambda: bool(node.lines) or node.ended, "the entitled node finished", FETCH_SECONDS)
     pairs = _certificates(rig, commit)
     running = {name: rig.intrude(name, torrent, pairs.get(name, ())) for name in (*LISTED, UNLISTED)}
-    http = _http(rig, commit)
     rows = []
     for name, program in running.items():
         found = program.first(rig.options.seconds + 60)
         rows.append(Row(name, int(found["payload"]), 0, f"{found['tried']} connections; {_short(found['reason'])}"))
     wire = sent(rig.seeder)
     rows = [Row(row.name, row.payload, wire[row.name], row.note) for row in rows]
-    rows.append(Row("http", http[1], wire["http"], f"HTTP {http[0]}"))
+    rows += _http_intrusions(rig, commit, pairs)
     uploaded = rig.uploaded()
     entitled = Row("node", uploaded, wire["node"], f"seeder's own count; finished: {bool(node.lines)}")
     for program in (node, seeder):
@@ -246,11 +251,42 @@ def _torrent(rig: PrivateRig, info_hash: str) -> bytes:
     return _get(rig.node, rig, f"{rig.url}/catalog/torrents/{info_hash}.torrent")[1]
 
 
-def _http(rig: PrivateRig, commit: str) -> tuple[int, int]:
-    """A member asks the HTTP source for a shard: the status, and the bytes of content."""
-    files = sorted(each.name for each in rig.source.glob("*.safetensors"))
-    status, body = _get(rig.intruders["http"], rig, f"{rig.url}/source/{REPO}/resolve/{commit}/{files[0]}")
-    return status, len(body) if status in (200, 206) else 0
+def _http_intrusions(rig: PrivateRig, commit: str, pairs: Mapping[str, Sequence[Path]]) -> list[Row]:
+    """The same intruders ask the HTTP source for a shard, and a member with its token the coordinator's own."""
+    path = f"{REPO}/resolve/{commit}/{min(each.name for each in rig.source.glob('*.safetensors'))}"
+    rows = []
+    for name in (*(each for each in LISTED if each != "plain"), UNLISTED):
+        host, before, out = rig.intruders[name], sent(rig.seeder)[name], rig.place / f"shard-{name}"
+        where = ["--resolve", f"{commit}:{SOURCE}:{rig.seeder.address}", f"https://{commit}:{SOURCE}/{path}"]
+        pair = [
+            text
+            for pem, option in zip(pairs.get(name, ()), ("--cert", "--key"), strict=False)
+            for text in (option, pem)
+        ]
+        command = ["curl", "-s", "-f", "-k", "-S", "-m", "20", "-o", str(out), *map(str, pair), *where]
+        done = subprocess.run(host.inside(command), capture_output=True, text=True, check=False)
+        payload = out.stat().st_size if out.exists() else 0
+        wire = sent(rig.seeder)[name] - before
+        rows.append(Row(f"http {name}", payload, wire, done.stderr.strip().rpartition(") ")[2] or "finished"))
+    before = sent(rig.seeder)["http"]
+    status, body = _get(rig.intruders["http"], rig, f"{rig.url}/source/{path}")
+    payload = len(body) if status in (200, 206) else 0
+    return [*rows, Row("http token", payload, sent(rig.seeder)["http"] - before, f"HTTP {status}")]
+
+
+def _copies(rig: PrivateRig, *, private: bool) -> tuple[float, float]:
+    """All peers fetch at once: the copies that the seeder sends, and the seconds of the slowest."""
+    seeder, _ = rig.seed("--upload-limit", rig.options.upload, private=private)
+    homes = [f"{peer.name}-{private}" for peer in rig.peers]
+    nodes = [rig.fetch(peer, home, "--seed-time", "600") for peer, home in zip(rig.peers, homes, strict=True)]
+    slowest = max(float(node.first(FETCH_SECONDS)["download_seconds"]) for node in nodes)
+    time.sleep(SETTLES)  # the seeder reports every half second
+    copies = rig.uploaded() / rig.size
+    for program in (*nodes, seeder):
+        _stop(program)
+    for home in homes:
+        shutil.rmtree(rig.place / home, ignore_errors=True)
+    return copies, slowest
 
 
 def _get(host: Host, rig: PrivateRig, url: str) -> tuple[int, bytes]:
@@ -290,9 +326,9 @@ def _stop(program: Program) -> None:
 
 def _print(rows: Sequence[Row], entitled: Row, seconds: Mapping[str, list[float]], size: int) -> None:
     print = lambda text: sys.stdout.write(f"{text}\n")  # noqa: A001, E731
-    print(f"{'host':14}{'payload':>12}{'wire':>12}  note")
+    print(f"{'host':18}{'payload':>12}{'wire':>12}  note")
     for row in (*rows, entitled):
-        print(f"{row.name:14}{row.payload:>12}{row.wire:>12}  {row.note}")
+        print(f"{row.name:18}{row.payload:>12}{row.wire:>12}  {row.note}")
     public, private = (statistics.median(seconds[kind]) for kind in ("public", "private"))
     print(
         f"public {public:.2f} s ({size / public / 1e6:.0f} MB/s), private {private:.2f} s, ratio {private / public:.2f}"

@@ -191,6 +191,9 @@ def sampled_arguments(secrets: dict[str, bytes]) -> Iterator[set[str]]:
         thread.join(PATIENCE)
 
 
+PRIVATE_KEY = b"PRIVATE KEY-----"
+
+
 def private_part(key: Path) -> bytes:
     """A line of a PEM file that no certificate and no public key has."""
     return key.read_bytes().splitlines()[-2]
@@ -261,5 +264,9 @@ def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_a
     keyed = {path for path in files.keys() - hashes - torrents for key in announced if key in files[path]}
     assert (in_arguments, in_files, keyed) == (set(), set(), set())
     assert [name for name, each in secrets.items() if each in printed] == []
+    # The keys of nodes in the private swarm, also those of its HTTP source, are in memory alone.
+    assert {path for path in files.keys() - own if PRIVATE_KEY in files[path]} == set()
+    assert PRIVATE_KEY not in printed
+    assert all(PRIVATE_KEY in files[path] for path in (signing, Path(made["key"]))), "the search finds what is there"
     assert [key for key in announced if key in printed] == []
     assert any(announced[0] in files[path] for path in torrents), "the search finds what is there"

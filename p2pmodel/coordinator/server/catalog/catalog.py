@@ -199,6 +199,11 @@ class Catalog:
         """Whether the catalog has a torrent that is announced by these 20 bytes."""
         return info_hash in self._announced
 
+    def announced_by(self, info_hash: bytes) -> Publication | None:
+        """The torrent that is announced by these 20 bytes."""
+        key = self._announced.get(info_hash)
+        return self._torrents[key] if key is not None else None
+
     def repo_of(self, info_hash: bytes) -> RepoId | None:
         """The repository of the torrent that is announced by these 20 bytes."""
         key = self._announced.get(info_hash)

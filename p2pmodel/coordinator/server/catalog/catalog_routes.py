@@ -95,7 +95,7 @@ class CatalogRoutes:
         publication = await self.catalog.publish(sent, request.query.getall("revision", []), by=request[CALLER])
         self.access.record(request, "publish", publication.repo, publication.commit, publication.info_hash)
         if source := _source(request):
-            _check_public(publication)
+            _check_source(publication, source)
             await self._name(request, publication, source, trusted=True)
         return web.json_response(self._describe(publication), status=201)
 
@@ -106,7 +106,8 @@ class CatalogRoutes:
         source = _source(request)
         if source is None:
             raise InvalidInput(f"the request has no header {SOURCE_HEADER}")
-        _check_public(publication)
+        self.private.check(request, publication)
+        _check_source(publication, source)
         await self._name(request, publication, source)
         return web.Response(status=204)
 
@@ -194,10 +195,13 @@ def _source(request: web.Request) -> Source | None:
     return Source(checked, *values)
 
 
-def _check_public(publication: Publication) -> None:
-    """Raise InvalidInput for a private snapshot: its bytes leave a node over TLS to admitted peers alone."""
-    if publication.authority is not None:
-        raise InvalidInput("a private snapshot has no HTTP source", hint="name no source for it")
+def _check_source(publication: Publication, source: Source) -> None:
+    """Raise InvalidInput for a source of a private snapshot that is not one over TLS, with certificates alone."""
+    if publication.authority is not None and (source.token or urlsplit(source.endpoint).scheme != "https"):
+        raise InvalidInput(
+            "a private snapshot has sources over https alone, without a token",
+            hint="name the node's source of private snapshots",
+        )
 
 
 def _torrent(publication: Publication) -> web.Response:

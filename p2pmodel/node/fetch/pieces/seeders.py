@@ -21,7 +21,7 @@ from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
 from p2pmodel.origin.mirrors.mirror import GivenMirror
 from p2pmodel.origin.origin import Origin
-from p2pmodel.tls import NO_FILES, TlsFiles
+from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders are not used after a failure."""
@@ -63,6 +63,7 @@ class Seeders:
         files: TlsFiles = NO_FILES,
     ) -> None:
         self._files = files
+        self._tls: MutualTls | None = None
         self._pace = pace
         self._http = http
         self._settings = settings.model_copy(
@@ -93,6 +94,11 @@ class Seeders:
         """The rule of the settings for addresses that others give."""
         return self._settings.egress
 
+    def ask_as(self, tls: MutualTls) -> None:
+        """Ask seeders as a member of a private swarm, from the next `update` on: over https alone, and only those that
+        have a certificate of it, too."""
+        self._tls = tls
+
     @property
     def usable(self) -> bool:
         """Whether seeders should be asked now."""
@@ -104,7 +110,8 @@ class Seeders:
         An empty list is ignored: a seeder may exist although no coordinator lists it. So are endpoints that a request
         cannot be sent to.
         """
-        by_url = {endpoint.url: endpoint for endpoint in endpoints if _askable(endpoint)}
+        askable = [each for each in endpoints if _askable(each) and (not self._tls or each.url.startswith("https:"))]
+        by_url = {endpoint.url: endpoint for endpoint in askable}
         if not by_url or frozenset(by_url.values()) == self._known:
             return
         self._known, self._away_until = frozenset(by_url.values()), 0.0
@@ -233,6 +240,7 @@ class Seeders:
                 "ca_file": self._files.ca_file,
                 "certificate": self._files.certificate,
                 "key": self._files.key,
+                "member": self._tls,
             }
         )
 

@@ -1,10 +1,18 @@
 """Addresses of a private swarm, and the access of its nodes."""
 
+from dataclasses import replace
+
 import pytest
 
 from p2pmodel.coordinator.private.access import NodeIdentity, RevokedNodes
 from p2pmodel.coordinator.private.members import MAX_REFUSED, STAYS, SwarmAddresses, SwarmMembers
-from p2pmodel.coordinator.private.messages import MembershipRequest, parse_membership, parse_request, text_of
+from p2pmodel.coordinator.private.messages import (
+    MembershipGrant,
+    MembershipRequest,
+    parse_membership,
+    parse_request,
+    text_of,
+)
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.private.admitted import KEPT
@@ -94,3 +102,11 @@ def test_a_request_keeps_addresses_alone_and_few_of_them() -> None:
     assert parse_request(text_of(asked)).addresses == tuple(f"10.0.0.{number}" for number in range(8))
     with pytest.raises(InvalidInput):
         parse_membership('{"admitted": []}')
+
+
+def test_a_grant_has_the_numbers_of_withdrawn_certificates_alone() -> None:
+    grant = MembershipGrant("pem", ("10.0.0.1",), ("10.0.0.2",), ("0a1b", "no number", "f" * 41))
+    assert parse_membership(text_of(grant)) == replace(grant, withdrawn=("0a1b",))
+    assert parse_membership('{"certificate": "pem"}').withdrawn == ()
+    with pytest.raises(InvalidInput):
+        parse_membership('{"certificate": "pem", "withdrawn": "0a1b"}')

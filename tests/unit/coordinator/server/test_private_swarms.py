@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote_from_bytes
 
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSCloseCode, WSMsgType
 from cryptography import x509
+from yarl import URL
 
 from p2pmodel.config.sections.access import AccessRule, AccessSettings
 from p2pmodel.config.sections.private import PrivateSettings
@@ -17,10 +19,13 @@ from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import serving
 from p2pmodel.node.private.admitted import AdmittedAddresses
 from p2pmodel.swarm.admission_list import AdmissionList
+from p2pmodel.swarm.bencode import decode
 from p2pmodel.trust.access.authoriser import Authoriser
 from p2pmodel.trust.access.clients import ClientAccess
 from p2pmodel.trust.access.policy import AccessPolicy
@@ -109,6 +114,61 @@ async def test_a_revoked_node_is_put_out_and_the_others_are_told() -> None:
         assert await closed(gone) == WSCloseCode.POLICY_VIOLATION
         async with rig.node("10.0.0.1") as again:
             assert await closed(again) == WSCloseCode.POLICY_VIOLATION
+
+
+async def test_the_certificates_of_a_revoked_node_are_withdrawn() -> None:
+    async with running() as rig, rig.node("10.0.0.1") as gone, rig.node("10.0.0.2") as stays:
+        mine = x509.load_pem_x509_certificate((await until(gone, lambda _: True)).certificate.encode())
+        await until(stays, lambda grant: "10.0.0.1" in grant.admitted)
+        rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("10.0.0.1",)}))
+        told = await until(stays, lambda grant: bool(grant.withdrawn))
+        assert told.withdrawn == (f"{mine.serial_number:x}",)
+
+
+async def test_the_tracker_answers_at_addresses_of_members_alone_whatever_key_it_is_given() -> None:
+    """The key in an old .torrent is that of a member for as long as the members' token is."""
+    swarm = bytes.fromhex(PRIVATE.info_hash)[:20]
+
+    async def ask(rig: Rig, what: str, address: str, more: str = "") -> dict[bytes, object]:
+        query = f"info_hash={quote_from_bytes(swarm)}&peer_id={'x' * 20}&port=7000&left=1{more}"
+        async with ClientSession(connector=TCPConnector(local_addr=(address, 0))) as http:
+            url = URL(f"{rig.url}/{what}/{announce_key(TOKEN)}?{query}", encoded=True)
+            async with http.get(url) as response:
+                found = decode(await response.read())
+        assert isinstance(found, dict)
+        return found
+
+    async with running() as rig:
+        assert b"failure reason" in await ask(rig, "announce", "127.0.0.1"), "no node is in it yet"
+        async with rig.node("127.0.0.8") as node:
+            await until(node, lambda grant: "127.0.0.8" in grant.admitted)
+            for address in ("127.0.0.1", "127.0.0.8"):
+                assert b"peers" in await ask(rig, "announce", address)
+                assert b"files" in await ask(rig, "scrape", address)
+            for what in ("announce", "scrape"):
+                refused = await ask(rig, what, "127.0.0.9")
+                assert set(refused) == {b"failure reason"}
+                assert b"private swarm" in bytes(refused[b"failure reason"])  # type: ignore[call-overload]
+            warned = await ask(rig, "announce", "127.0.0.8", "&address=203.0.113.9%3A7000")
+            assert b"203.0.113.9" in bytes(warned[b"warning message"])  # type: ignore[call-overload]
+            rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("127.0.0.8",)}))
+            await closed(node)
+            assert b"failure reason" in await ask(rig, "announce", "127.0.0.8")
+
+
+async def test_a_source_of_a_private_snapshot_is_one_over_tls_that_needs_no_token() -> None:
+    path = f"/sources/{PRIVATE.info_hash}"
+    async with running() as rig:
+        for source, status in (
+            (Source("http://127.0.0.1:7"), 400),
+            (Source("https://127.0.0.1:7", "t0ken"), 400),
+            (Source("https://127.0.0.2:7"), 204),
+        ):
+            async with rig.http.put(f"{rig.url}{path}", headers=HEADERS | source.headers()) as answer:
+                assert answer.status == status, await answer.text()
+        rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("127.0.0.0/8",)}))
+        async with rig.http.put(f"{rig.url}{path}", headers=HEADERS | source.headers()) as answer:
+            assert answer.status == 403
 
 
 async def test_a_node_that_the_rules_no_longer_admit_is_put_out_and_barred() -> None:

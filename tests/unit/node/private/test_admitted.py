@@ -1,7 +1,7 @@
 """The addresses of a private swarm, from several coordinators that come and go."""
 
 from p2pmodel.coordinator.private.messages import MembershipGrant
-from p2pmodel.node.private.admitted import KEPT, AdmittedAddresses
+from p2pmodel.node.private.admitted import KEPT, MOST_WITHDRAWN, AdmittedAddresses
 from p2pmodel.swarm.admission_list import AdmissionList
 from p2pmodel.swarm.engine import Admissions
 
@@ -32,6 +32,17 @@ def test_a_barred_address_is_still_out_when_its_coordinator_restarts() -> None:
     assert (found.barred, "10.0.0.2" in found.admitted - found.barred) == ({"10.0.0.2"}, False)
     addresses.take("a", MembershipGrant("pem", ("10.0.0.1", "10.0.0.2")), now=30)
     assert not addresses.admissions(31).barred
+
+
+def test_a_withdrawn_certificate_stays_withdrawn_when_its_coordinator_restarts() -> None:
+    addresses = AdmittedAddresses()
+    addresses.take("a", MembershipGrant("pem", withdrawn=("0a",)), now=0)
+    addresses.take("a", MembershipGrant("pem"), now=1)
+    assert addresses.is_withdrawn("0a")
+    assert not addresses.is_withdrawn("0b")
+    addresses.take("b", MembershipGrant("pem", withdrawn=tuple(f"{n:x}" for n in range(MOST_WITHDRAWN))), now=2)
+    addresses.take("b", MembershipGrant("pem", withdrawn=("fffff0",)), now=3)
+    assert addresses.is_withdrawn("fffff0")
 
 
 def test_an_address_that_one_torrent_bars_is_in_no_other() -> None:

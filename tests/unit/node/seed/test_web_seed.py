@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.pace import Pace
 from p2pmodel.http.server import serving
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed import web_seed as module
 from p2pmodel.node.seed.kept_signatures import KeptSignatures
@@ -48,8 +49,9 @@ class FakeWebSeed:
     def __init__(self) -> None:
         self.offered: list[Manifest] = []
 
-    @contextmanager
-    def offering(self, manifest: Manifest) -> Iterator[None]:
+    @asynccontextmanager
+    async def offering(self, manifest: Manifest, membership: PublicSwarm | SwarmMembership) -> AsyncIterator[None]:
+        assert not membership.private
         self.offered.append(manifest)
         try:
             yield

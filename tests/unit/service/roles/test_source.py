@@ -17,7 +17,9 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import reachable_hosts
+from p2pmodel.node.private.membership import PublicSwarm
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
+from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import CONTENTS
@@ -51,7 +53,7 @@ async def get(source: WebSeedLibrary, snapshot: HubSnapshot, token: str | None =
 
 async def test_it_serves_a_manifest_while_it_is_offered(source: WebSeedLibrary) -> None:
     assert (await get(source, SNAPSHOT))[0] == 404
-    with source.offering(SNAPSHOT.manifest):
+    async with source.offering(SNAPSHOT.manifest, PublicSwarm()):
         assert source.sent(SNAPSHOT.manifest) == 0
         assert await get(source, SNAPSHOT) == (200, CONTENTS["config.json"])
         assert source.sent(SNAPSHOT.manifest) == len(CONTENTS["config.json"])
@@ -60,7 +62,7 @@ async def test_it_serves_a_manifest_while_it_is_offered(source: WebSeedLibrary) 
 
 
 async def test_the_token_of_one_snapshot_opens_no_other(source: WebSeedLibrary) -> None:
-    with source.offering(SNAPSHOT.manifest):
+    async with source.offering(SNAPSHOT.manifest, PublicSwarm()):
         other = replace(SNAPSHOT.manifest, commit="1" * 40)
         foreign = source.source("http://127.0.0.1:9", other).token
         assert (await get(source, SNAPSHOT, token=foreign))[0] == 401
@@ -101,23 +103,23 @@ TARGETS = [
 async def test_no_token_of_a_member_opens_a_byte_of_a_snapshot(
     source: WebSeedLibrary, authorization: str, offered: bool
 ) -> None:
-    """A private snapshot is never offered. One that is offered opens with the token of its leases alone."""
+    """A private snapshot is never offered here. One that is offered opens with the token of its leases alone."""
     if authorization.startswith("the token"):
         other = source.source("http://127.0.0.1:9", replace(SNAPSHOT.manifest, commit="1" * 40))
         authorization = f"Bearer {other.token}"
     endpoint = source.source("http://127.0.0.1:9", SNAPSHOT.manifest).endpoint
     sent = {"Authorization": authorization} if authorization else {}
-    with source.offering(SNAPSHOT.manifest) if offered else nullcontext():
-        async with ClientSession() as session:
-            asked = [*(("GET", target, {}) for target in TARGETS), ("HEAD", TARGETS[0], {}), ("GET", TARGETS[0], PART)]
-            for method, target, more in asked:  # fewer than the wrong tokens after which an address must wait
-                path = f"{endpoint}/{target.replace('org/repo', str(SNAPSHOT.manifest.repo))}"
-                async with session.request(method, path, headers=sent | more, allow_redirects=False) as answer:
-                    body = await answer.read()
-                assert answer.status in (401, 403, 404), (method, target, answer.status, body[:200])
-                assert not any(content and content in body for content in CONTENTS.values())
-                assert "ETag" not in answer.headers
-                assert "X-Linked-ETag" not in answer.headers
+    offering = source.offering(SNAPSHOT.manifest, PublicSwarm()) if offered else nullcontext()
+    async with offering, ClientSession() as session:
+        asked = [*(("GET", target, {}) for target in TARGETS), ("HEAD", TARGETS[0], {}), ("GET", TARGETS[0], PART)]
+        for method, target, more in asked:  # fewer than the wrong tokens after which an address must wait
+            path = f"{endpoint}/{target.replace('org/repo', str(SNAPSHOT.manifest.repo))}"
+            async with session.request(method, path, headers=sent | more, allow_redirects=False) as answer:
+                body = await answer.read()
+            assert answer.status in (401, 403, 404), (method, target, answer.status, body[:200])
+            assert not any(content and content in body for content in CONTENTS.values())
+            assert "ETag" not in answer.headers
+            assert "X-Linked-ETag" not in answer.headers
     assert source.sent(SNAPSHOT.manifest) == 0
 
 
@@ -141,7 +143,7 @@ async def test_an_unspecified_address_becomes_that_of_the_route_to_the_coordinat
     async with serving_source(
         HubCache(tmp_path), everywhere, settings(tmp_path), grace=0.2, note=print, traffic=Traffic()
     ) as source:
-        source._peer = ListenAddress("0.0.0.0", 7001)  # without listening there
+        source._address = SourceAddress(ListenAddress("0.0.0.0", 7001))  # without listening there
         at = source.source(coordinator, SNAPSHOT.manifest)
     assert at.peer == f"{host}:7001"
     assert at.endpoint.startswith(f"http://{host}:")
