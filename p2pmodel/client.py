@@ -23,6 +23,7 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.progress.diagnosis import Diagnosis
 from p2pmodel.core.progress.follow_views import FollowView
+from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     SERVING,
     EngineState,
@@ -127,6 +128,10 @@ class Client:
     async def why(self, ident: str) -> Diagnosis:
         """What limits the rate of a transfer now; takes a second."""
         return await self._call(Diagnosis, "GET", f"transfers/{ident}/why")
+
+    async def files(self, ident: str) -> tuple[FileProgress, ...]:
+        """The files of a transfer; none before it knows them."""
+        return await self._call(tuple[FileProgress, ...], "GET", f"transfers/{ident}/files")
 
     async def pause(self, ident: str) -> TransferView:
         """Stop downloading and seeding a transfer until it is resumed."""

@@ -93,7 +93,11 @@ def progress(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--progress`; the verb receives `style`, which is "none" where the settings say so. Goes below `common`."""
 
     @click.option(
-        "--progress", type=click.Choice(STYLES), default="auto", show_default=True, help="Progress style on stderr."
+        "--progress",
+        type=click.Choice(STYLES),
+        default="auto",
+        show_default=True,
+        help="Progress style on stderr; files: bar or plain, with each file.",
     )
     @functools.wraps(verb)
     def wrapped(settings: Settings, progress: Style, **options: Any) -> Any:

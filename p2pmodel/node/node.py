@@ -19,8 +19,6 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId, printable, transfer_id
-from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.progress.progress import Pieces
 from p2pmodel.core.progress.views import EngineState, LimitsView, RateLimits, ScrubView, TransferView, matching, to_run
 from p2pmodel.core.tasks import Version, in_thread
 from p2pmodel.errors import NotFound, P2PModelError, Unavailable
@@ -35,6 +33,7 @@ from p2pmodel.node.rollout.node_rollouts import NodeRollouts
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
 from p2pmodel.node.transfer.managed_transfer import ManagedTransfer
+from p2pmodel.node.transfer.transfer_monitor import TransferMonitor
 from p2pmodel.node.transfer.waiting_clients import WaitingClients
 from p2pmodel.node.transfer.wishes import TransferWish, Windows
 from p2pmodel.store.scrub import Scrubber
@@ -141,13 +140,9 @@ class Node:
         ids = [view.id for view in matching(self.transfers(), ref)]
         return next((found for ident in ids if (found := self._transfers[ident].found) is not None), None)
 
-    def pieces(self, ident: str) -> Pieces:
-        """Which pieces of a transfer are here. Raises NotFound."""
-        return self._find(ident).pieces()
-
-    async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
-        """The peers and seeders that a transfer exchanges bytes with. Raises NotFound."""
-        return await self._find(ident).connections()
+    def monitor(self, ident: str) -> TransferMonitor:
+        """The pieces, files and connections of a transfer. Raises NotFound."""
+        return self._find(ident).monitor
 
     def selections(self, ident: str) -> tuple[Selection, ...]:
         """The selections of a transfer: it fetches every file that one of them takes. Raises NotFound."""

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.progress.progress import Phase, Pieces, Progress
+from p2pmodel.core.progress.progress import FileProgress, Phase, Pieces, Progress
 from p2pmodel.errors import Interrupted
+
+FileList = Callable[[], tuple[FileProgress, ...]]
+"""The files of a transfer at this moment, in canonical order."""
 
 
 class Insight(Protocol):
@@ -29,6 +32,14 @@ class Reporter:
 
     def note(self, line: str) -> None:
         """A line for the user."""
+
+    @property
+    def wants_files(self) -> bool:
+        """Whether it uses `files`, which may cost a request."""
+        return False
+
+    def files(self, files: FileList) -> None:
+        """What lists the files from now on."""
 
     def insight(self, insight: Insight) -> None:
         """The transfer that can be inspected from now on."""
@@ -108,6 +119,8 @@ def reported(reporter: Reporter, phase: Phase, total: int) -> Iterator[Count]:
 
 __all__ = [
     "Count",
+    "FileList",
+    "FileProgress",
     "Insight",
     "NoteReporter",
     "Phase",

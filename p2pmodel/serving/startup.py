@@ -8,7 +8,7 @@ from typing import Literal
 from p2pmodel.core.progress.progress import Phase, Progress
 from p2pmodel.errors import ModelLoading
 from p2pmodel.loading.arrival.progress import LoadProgress
-from p2pmodel.node.reporter import Reporter
+from p2pmodel.node.reporter import FileList, Reporter
 
 StartupPhase = Literal["finding", "transferring", "loading", "ready"]
 """`finding`: which commit, and from where; `transferring`: files arrive and are verified, and weights may go onto the
@@ -81,6 +81,15 @@ class Startup(Reporter):
             progress.peers,
             progress.waiting_for,
         )
+
+    def files(self, files: FileList) -> None:
+        """Pass `files` on."""
+        self._screen.files(files)
+
+    @property
+    def wants_files(self) -> bool:
+        """Whether the screen shows the files."""
+        return self._screen.wants_files
 
     def note(self, line: str) -> None:
         """A line for the user."""

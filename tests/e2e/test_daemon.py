@@ -74,15 +74,17 @@ def contents(model: Path) -> dict[str, bytes]:
 
 def test_two_fetches_at_once_are_one_transfer(nodes: Nodes, model: Path, seeder: str) -> None:
     running = daemon(nodes, seeder)
-    both = [nodes.start("node", "fetch", REPO, "--json", "--progress", "json") for _ in range(2)]
+    both = [nodes.start("node", "fetch", REPO, "--json", "--progress", "files") for _ in range(2)]
     done = [fetch.wait() for fetch in both]
     assert [(d.code, d.json["path"]) for d in done] == [(0, done[0].json["path"])] * 2, done
+    assert {"config.json  2 bytes", "0.safetensors  3.0 MB", "1.safetensors  3.0 MB"} <= set(done[0].err.splitlines())
     assert published(nodes) == contents(model)
     transfer = until(nodes, "seeding")
     assert transfer["complete"]
     assert transfer["progress"]["from_peers"] == transfer["size"] == sum(map(len, contents(model).values()))
-    again = nodes.ok("node", "fetch", REPO)
+    again = nodes.ok("node", "fetch", REPO, "--progress", "files")
     assert again.out == f"{done[0].json['path']}\n"
+    assert "config.json  2 bytes" in again.err.splitlines()
     assert "were in the cache already" in again.err
     stopped_well(running)
 

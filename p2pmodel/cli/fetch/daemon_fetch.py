@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from p2pmodel.cli import options
@@ -96,6 +97,7 @@ async def fetch(
         found = time.monotonic()
         on_found(RepoId(view.repo), view.commit)
         if view.complete:
+            await _list_files(client, view.id, screen)
             return _complete_already(view, found - began)
         view = await _followed(client, view, screen)
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
@@ -131,12 +133,18 @@ async def _followed(client: Client, view: TransferView, screen: Reporter) -> Tra
         for line in state.notes[-(state.note_count - noted) :] if state.note_count > noted else ():
             screen.note(line)
         noted = state.note_count
+        await _list_files(client, state.id, screen)
         screen.progress(_shown(state))
         if state.complete:
             return state
         if state.error:
             raise restored(state.error.code, state.error.message, hint=state.error.hint)
     raise Conflict(f"the transfer of {view.repo} is gone", hint="the same command starts it again")
+
+
+async def _list_files(client: Client, ident: str, screen: Reporter) -> None:
+    if screen.wants_files:
+        screen.files(partial(tuple, await client.files(ident)))
 
 
 def _shown(view: TransferView) -> Progress:

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
@@ -19,13 +19,16 @@ from p2pmodel.cli.terminal.output import echo, visible
 from p2pmodel.core.notes import Note
 from p2pmodel.core.sizes import counted, duration, human
 from p2pmodel.loading.arrival.progress import LoadProgress
-from p2pmodel.node.reporter import Progress, Reporter
+from p2pmodel.node.reporter import FileList, FileProgress, Progress, Reporter
 
-Style = Literal["auto", "bar", "plain", "json", "none"]
-STYLES: tuple[Style, ...] = ("auto", "bar", "plain", "json", "none")
+Style = Literal["auto", "bar", "files", "plain", "json", "none"]
+STYLES: tuple[Style, ...] = ("auto", "bar", "files", "plain", "json", "none")
 
 _PLAIN_EVERY = 5.0
 _JSON_EVERY = 0.2
+_FILES_EVERY = 0.5
+_MOST_BARS = 8
+"""Files with a bar at a time."""
 _SERVING_EVERY = 60.0
 """Seconds between two plain lines while a node only serves."""
 
@@ -81,6 +84,15 @@ def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
     if chosen == "bar":
         with _bar() as bar:
             yield bar
+    elif chosen == "files" and sys.stderr.isatty():
+        with _bar() as bar:
+            bars = _FileBars(bar)
+            yield bars
+            bars.end()
+    elif chosen == "files":
+        lines = _FileLines(_PlainLines())
+        yield lines
+        lines.end()
     elif chosen == "json":
         yield _JsonLines()
     elif chosen == "plain":
@@ -187,7 +199,22 @@ class _BarReporter(ConsoleReporter):
 
     def note(self, line: str) -> None:
         if log.shows(line):
-            self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+            self.print(line)
+
+    def print(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, task: TaskID | None, total: int, done: int, words: str) -> TaskID:
+        """Add a bar, or change the one of `task`. Returns its task."""
+        if task is None:
+            task = self._bars.add_task("", total=None, words="")
+        self._bars.update(task, total=total, completed=done, words=words)
+        return task
+
+    def remove(self, task: TaskID) -> None:
+        """Remove a bar."""
+        self._bars.remove_task(task)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -196,6 +223,73 @@ class _BarReporter(ConsoleReporter):
             yield
         finally:
             self._bars.start()
+
+
+class _FileLines(ConsoleReporter):
+    """Prints a line for each file once it is verified, beside what `inner` shows."""
+
+    def __init__(self, inner: ConsoleReporter) -> None:
+        self._inner = inner
+        self._files: FileList = tuple
+        self._throttle = _Throttle(_FILES_EVERY, _FILES_EVERY)
+        self._printed: set[str] = set()
+
+    @property
+    def wants_files(self) -> bool:
+        return True
+
+    def files(self, files: FileList) -> None:
+        self._files = files
+
+    def progress(self, progress: Progress) -> None:
+        if self._throttle.passes(progress.phase):
+            self._show(self._files())
+        self._inner.progress(progress)
+
+    def loading(self, load: LoadProgress) -> None:
+        self._inner.loading(load)
+
+    def note(self, line: str) -> None:
+        self._inner.note(line)
+
+    def aside(self) -> AbstractContextManager[None]:
+        return self._inner.aside()
+
+    def end(self) -> None:
+        """Show the files as they are in the end."""
+        self._show(self._files())
+
+    def _show(self, files: Sequence[FileProgress]) -> None:
+        for file in files:
+            if file.verified and file.path not in self._printed:
+                self._printed.add(file.path)
+                self._print(f"{file.path}  {human(file.size)}")
+
+    def _print(self, line: str) -> None:
+        echo(line, err=True)
+
+
+class _FileBars(_FileLines):
+    """Shows a bar for each file that is on its way, too."""
+
+    def __init__(self, inner: _BarReporter) -> None:
+        super().__init__(inner)
+        self._bars = inner
+        self._tasks: dict[str, TaskID] = {}
+
+    def _show(self, files: Sequence[FileProgress]) -> None:
+        super()._show(files)
+        coming = [file for file in files if file.done and not file.verified]
+        shown = {file.path: file for file in coming if file.path in self._tasks}
+        shown |= {file.path: file for file in coming[: _MOST_BARS - len(shown)]}
+        for path in self._tasks.keys() - shown.keys():
+            self._bars.remove(self._tasks.pop(path))
+        for path, file in shown.items():
+            words = f"{path}  {file.done * 100 // file.size}% of {human(file.size)}"
+            self._tasks[path] = self._bars.show(self._tasks.get(path), file.size, file.done, words)
+
+    def _print(self, line: str) -> None:
+        self._bars.print(line)
 
 
 class _ProgressText(TextColumn):
@@ -207,7 +301,7 @@ class _ProgressText(TextColumn):
 
 
 @contextmanager
-def _bar() -> Iterator[ConsoleReporter]:
+def _bar() -> Iterator[_BarReporter]:
     console = Console(stderr=True)
     # Not redirected: rich would send the result to stderr, and `path=$(p2pmodel fetch ...)` would stay empty.
     with Bars(

@@ -74,3 +74,13 @@ class Timings:
 def cut_off(node: str) -> str:
     """The exception of a node that gets nothing from its peers."""
     return f"node {node} cannot reach its peers"
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """One file of a transfer: `done` of `size` bytes are here. `verified`: its hash is that of the hub."""
+
+    path: str
+    size: int
+    done: int
+    verified: bool = False

@@ -216,6 +216,7 @@ class Attempt:
         """Readers may read file `index` to its end, and sources that sent other bytes were wrong: the hub's hash alone
         proves that. Satisfies `PublishObserver`."""
         self._readable.verified(index)
+        self._stats.verified.add(index)
         if not hashed:
             return
         file = self._context.metainfo.manifest.files[index]
@@ -326,6 +327,7 @@ async def join(
     inventory = await own_pieces(context)
     headers = inventory.headers if headers_first else frozenset()
     stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=headers or None)
+    stats.verified = set(inventory.complete & plan.files)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
     places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)

@@ -6,6 +6,7 @@ An `Attempt` does the work; a file that proves damaged on this disk starts anoth
 import asyncio
 import secrets
 import time
+from functools import partial
 from typing import Self
 
 from p2pmodel.core import notes
@@ -84,6 +85,7 @@ class Download:
 
     async def __aenter__(self) -> Self:
         self._reporter.insight(self)
+        self._reporter.files(partial(self._stats.file_progress, self._plan.metainfo.manifest))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -7,7 +7,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.progress.progress import Timings
-from p2pmodel.node.reporter import Insight, PhaseClock, Progress, Reporter
+from p2pmodel.node.reporter import FileList, Insight, PhaseClock, Progress, Reporter
 from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.rollout.own_state import numbers_of
 
@@ -38,6 +38,10 @@ class FetchMonitor(Reporter):
     def note(self, line: str) -> None:
         """Pass `line` on."""
         self._reporter.note(line)
+
+    def files(self, files: FileList) -> None:
+        """Pass `files` on."""
+        self._reporter.files(files)
 
     def insight(self, insight: Insight) -> None:
         """Pass `insight` on."""

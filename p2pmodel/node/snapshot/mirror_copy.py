@@ -1,9 +1,10 @@
 """One verified copy from the mirrors: download missing files, hash them in the same pass, publish them."""
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
@@ -12,7 +13,7 @@ from p2pmodel.core.pace import Rate
 from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.reporter import Phase, Progress, Reporter, stoppable
+from p2pmodel.node.reporter import FileProgress, Phase, Progress, Reporter, stoppable
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.inventory import adopt
 from p2pmodel.origin.origin import Origin
@@ -80,11 +81,16 @@ class MirrorCopy:
         self._sharing: defaultdict[str, list[str]] = defaultdict(list)
         """By etag, the paths of absent files."""
         self._rate = Rate()
+        self._held: Counter[str] = Counter()
+        """By etag, the bytes that are here of absent files."""
+        self._verified: set[str] = set()
+        """Etags of files that are in the cache."""
 
     async def run(self, files: Sequence[ManifestFile], refs: Sequence[str]) -> MirrorCopyResult:
         """Download, verify and publish `files`, then the snapshot, then `refs`. A failure keeps downloaded bytes."""
         self._total = sum(file.size for file in files)
         self._chosen = files
+        self._reporter.files(self._file_progress)
         async with companions() as start:
             start(self._report())
             absent = await self._adopt(files)
@@ -123,6 +129,7 @@ class MirrorCopy:
         for file in files:
             if file.etag in adopted:
                 self._cached += file.size
+                self._verified.add(file.etag)
             else:
                 absent.setdefault(file.etag, file)
                 self._sharing[file.etag].append(file.path)
@@ -156,9 +163,10 @@ class MirrorCopy:
             staged,
             publish=lambda: publish_blob(self._repo, file, staged),
             log=self._log,
-            on_resume=self._count_resumed,
-            on_bytes=self._count_pulled,
+            on_resume=partial(self._count_resumed, file),
+            on_bytes=partial(self._count_pulled, file),
         )
+        self._verified.add(file.etag)
         paths = self._sharing[file.etag]
         self._shared += file.size * (len(paths) - 1)
         if tree is not None:
@@ -167,11 +175,13 @@ class MirrorCopy:
     def _count_checked(self, count: int) -> None:
         self._checked += count
 
-    def _count_resumed(self, count: int) -> None:
+    def _count_resumed(self, file: ManifestFile, count: int) -> None:
+        self._held[file.etag] += count
         self._resumed += count
         self._update_phase()
 
-    def _count_pulled(self, count: int) -> None:
+    def _count_pulled(self, file: ManifestFile, count: int) -> None:
+        self._held[file.etag] += count
         self._pulled += count
         self._rate.add(count)
         self._update_phase()
@@ -184,6 +194,14 @@ class MirrorCopy:
         if phase != self._phase:
             self._phase = phase
             self._reporter.progress(self._progress())
+
+    def _file_progress(self) -> tuple[FileProgress, ...]:
+        return tuple(self._progress_of(file) for file in self._chosen)
+
+    def _progress_of(self, file: ManifestFile) -> FileProgress:
+        verified = file.etag in self._verified
+        done = file.size if verified else min(file.size, self._held[file.etag])  # wrong bytes are counted twice
+        return FileProgress(file.path, file.size, done, verified)
 
     def _progress(self) -> Progress:
         held = self._cached + self._resumed

@@ -12,8 +12,7 @@ from dataclasses import replace
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, Selection
-from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.progress.progress import Pieces, Progress, Timings
+from p2pmodel.core.progress.progress import Progress, Timings
 from p2pmodel.core.progress.views import SERVING, Candidate, EngineState, State, TransferError, TransferView
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import Contradicted, P2PModelError
@@ -143,13 +142,10 @@ class ManagedTransfer:
             followed=self._windows is not None,
         )
 
-    def pieces(self) -> Pieces:
-        """Which pieces are here at this moment; none while it is in no swarm."""
-        return self._monitor.pieces()
-
-    async def connections(self) -> tuple[PeerConnection, ...]:
-        """The peers and seeders that it exchanges bytes with at this moment."""
-        return await self._monitor.connections()
+    @property
+    def monitor(self) -> TransferMonitor:
+        """What can be inspected of it at this moment."""
+        return self._monitor
 
     # -- its task --------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.notes import Note
-from p2pmodel.core.progress.progress import Pieces, Progress
-from p2pmodel.node.reporter import Insight, Reporter
+from p2pmodel.core.progress.progress import FileProgress, Pieces, Progress
+from p2pmodel.node.reporter import FileList, Insight, Reporter
 
 _TOTALS = ("from_peers", "from_mirrors", "from_seeders", "uploaded", "rejected")
 NOTES = 20
@@ -34,6 +34,8 @@ class TransferMonitor(Reporter):
         self._name = name
         self._observer = observer
         self._insight: Insight | None = None
+        self._files: FileList | None = None
+        self._last_files: tuple[FileProgress, ...] = ()
         self._notes: deque[str] = deque(maxlen=NOTES)
         self._counting = False
         self.latest = Progress("finding")
@@ -69,9 +71,14 @@ class TransferMonitor(Reporter):
         """Inspect this transfer from now on."""
         self._insight = insight
 
+    def files(self, files: FileList) -> None:
+        """List the files by `files` from now on."""
+        self._files = files
+
     def ended(self) -> None:
         """The transfer's task has ended: nothing moves."""
         self._insight = None
+        self._last_files, self._files = self.file_progress(), None
         self._counting = False
         self.latest = replace(self.latest, peers=0, download_rate=0, upload_rate=0, waiting_for="")
 
@@ -83,6 +90,10 @@ class TransferMonitor(Reporter):
     def pieces(self) -> Pieces:
         """Which pieces are here; none while the transfer is in no swarm."""
         return self._insight.pieces() if self._insight else Pieces()
+
+    def file_progress(self) -> tuple[FileProgress, ...]:
+        """The files of the transfer, now or when its task ended; none before it knows them."""
+        return self._files() if self._files else self._last_files
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The peers and seeders that the transfer exchanges bytes with."""

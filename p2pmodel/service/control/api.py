@@ -16,6 +16,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection, busiest
 from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
 from p2pmodel.core.progress.follow_views import FollowView
+from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
@@ -103,9 +104,13 @@ class NodeApi:
 
     def pieces(self, ident: str) -> PiecesView:
         """The state of each piece of a transfer. Raises NotFound."""
-        found = self._node.pieces(ident)
+        found = self._node.monitor(ident).pieces()
         fields = (found.have, found.from_cache, found.from_mirrors, found.availability)
         return PiecesView(ident, found.count, *(b64encode(field).decode() for field in fields))
+
+    def files(self, ident: str) -> tuple[FileProgress, ...]:
+        """The files of a transfer; none before it knows them. Raises NotFound."""
+        return self._node.monitor(ident).file_progress()
 
     async def why(self, ident: str) -> Diagnosis:
         """What limits the rate of a transfer; measures an active one for a second. Raises NotFound."""
@@ -170,7 +175,7 @@ class NodeApi:
 
     async def connections(self, ident: str) -> tuple[PeerConnection, ...]:
         """The peer connections of a transfer, busiest first. Raises NotFound."""
-        return busiest(await self._node.connections(ident))
+        return busiest(await self._node.monitor(ident).connections())
 
     async def mirrors(self) -> tuple[MirrorStatus, ...]:
         """The configured mirrors in the order of use, with the recorded state of each."""
@@ -237,7 +242,7 @@ class NodeApi:
         progress = view.progress
         connections: tuple[PeerConnection, ...] = ()
         with suppress(NotFound):  # it was cancelled meanwhile
-            connections = busiest(await self._node.connections(view.id), MOST_OF_EACH)
+            connections = busiest(await self._node.monitor(view.id).connections(), MOST_OF_EACH)
         rates = progress.download_rate, progress.upload_rate
         return SwarmView(
             view.id, view.repo, progress.peers, *rates, progress.from_peers, progress.uploaded, connections

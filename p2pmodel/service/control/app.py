@@ -14,6 +14,7 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
 from p2pmodel.core.progress.follow_views import FollowView
+from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
     LimitsView,
@@ -155,6 +156,7 @@ def _transfer_routes(on: "_ControlHandlers") -> list[Route]:
             errors=not_found,
         ),
         Route("GET", f"{one}/pieces", on.pieces, "State of each piece of a transfer", PiecesView, errors=not_found),
+        Route("GET", f"{one}/files", on.files, "Files of a transfer", tuple[FileProgress, ...], errors=not_found),
         Route("GET", f"{one}/peers", on.connections, peers, tuple[PeerConnection, ...], errors=not_found),
     ]
 
@@ -238,6 +240,9 @@ class _ControlHandlers:
 
     async def pieces(self, request: web.Request) -> web.Response:
         return _answer(self._api.pieces(request.match_info["id"]))
+
+    async def files(self, request: web.Request) -> web.Response:
+        return _answer(self._api.files(request.match_info["id"]))
 
     async def watch(self, request: web.Request) -> web.StreamResponse:
         await self._api.look()

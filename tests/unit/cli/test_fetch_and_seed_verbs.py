@@ -54,6 +54,12 @@ def test_fetch_prints_the_path_and_timings_on_stderr(snapshot: Path) -> None:
     assert invoke(fetch, "org/model", "-q").output == f"{snapshot}\n"
 
 
+def test_fetch_prints_the_files(snapshot: Path) -> None:
+    done = invoke(fetch, "org/model", "--progress", "files")
+    assert "model-00001.safetensors  179.2 kB" in done.stderr.splitlines()
+    assert "empty.txt  0 bytes" in done.stderr.splitlines()
+
+
 def test_fetch_prints_one_object(snapshot: Path) -> None:
     plain = json.loads(invoke(fetch, "hf://org/model@v1.0", "--json").stdout)
     size = sum(map(len, CONTENTS.values()))

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.swarm.torrents import Metainfo
 
 PieceSource = Literal["peers", "seeders", "mirrors"]
@@ -31,6 +33,11 @@ class PieceStats:
         self._sources: dict[int, PieceSource] = {}
         """By piece that has arrived, in whichever attempt, its source."""
         self._missing_of: Counter[int] = Counter()
+        self._begun = False
+        self._absent: Counter[int] = Counter()
+        """By file, the bytes of wanted pieces that are not here, also of those that are not missing for now."""
+        self.verified: set[int] = set()
+        """Files of which the hub's hash was right."""
 
     def begin_check(self) -> None:
         """Existing files are about to be read."""
@@ -61,6 +68,11 @@ class PieceStats:
         exchanged |= seeded | self._arrived_from("peers")
         self.before = have - self.mirrored - exchanged
         self._missing_of = Counter(self._layout.span_of(piece).index for piece in self.missing)
+        self._begun = True
+        self._absent = Counter()
+        for piece in wanted - have:
+            place = self._layout.piece_range(piece)
+            self._absent[place.span.index] += place.length
         self.from_cache = self.size(wanted & self.before)
         self.from_peers = self.size(wanted & exchanged & have)
         self.from_mirrors = self.size(wanted & self.mirrored)
@@ -81,6 +93,7 @@ class PieceStats:
             self.from_peers += place.length
             self.from_seeders += place.length if source == "seeders" else 0
         self._missing_of[place.span.index] -= 1
+        self._absent[place.span.index] -= place.length
         return None if self._missing_of[place.span.index] else place.span.index
 
     @property
@@ -92,6 +105,19 @@ class PieceStats:
     def has_all(self) -> bool:
         """Whether the whole snapshot is here, not only the wanted files."""
         return len(self._files) == self._spans and not self.missing
+
+    def file_progress(self, manifest: Manifest) -> tuple[FileProgress, ...]:
+        """The wanted files at this moment."""
+        sizes = ((index, manifest.files[index]) for index in sorted(self._files))
+        return tuple(
+            FileProgress(
+                path=file.path,
+                size=file.size,
+                done=file.size - self._absent.get(index, 0) if self._begun else 0,
+                verified=index in self.verified or (self._begun and not file.size),
+            )
+            for index, file in sizes
+        )
 
     def incomplete(self) -> list[int]:
         """Files with missing pieces, in order."""

@@ -10,7 +10,7 @@ import pytest
 from p2pmodel.cli.terminal import console
 from p2pmodel.cli.terminal.console import Style, describe, describe_load, reporting
 from p2pmodel.loading.arrival.progress import LoadProgress
-from p2pmodel.node.reporter import Progress
+from p2pmodel.node.reporter import FileProgress, Progress
 
 MIB = 1 << 20
 
@@ -245,3 +245,51 @@ def test_the_bar_of_the_load_is_below_that_of_the_transfer(monkeypatch: pytest.M
             pass
     shown = terminal.getvalue()
     assert shown.index("downloading  40% of 100 bytes") < shown.index("model: loading  10% of 100 bytes")
+
+
+def fetched(reporter: console.ConsoleReporter, clock: Clock) -> None:
+    """Three files come one after the other, the first from the cache."""
+    for done, verified in ((0, 0), (50, 0), (100, 0), (100, 100), (100, 100)):
+        files = (
+            FileProgress("config.json", 3, 3, verified=True),
+            FileProgress("model.safetensors", 100, done, verified=verified == 100),
+            FileProgress("empty", 0, 0, verified=verified == 100),
+        )
+        reporter.files(lambda now=files: now)  # type: ignore[misc]
+        reporter.progress(Progress("downloading", 103, 3 + done))
+        clock.now += 1
+
+
+def test_each_file_has_a_line_once_it_is_verified(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("files", quiet=False) as reporter:
+        assert reporter.wants_files
+        fetched(reporter, clock)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "config.json  3 bytes"
+    assert [line for line in lines if not line.startswith("downloading")] == [
+        "config.json  3 bytes", "model.safetensors  100 bytes", "empty  0 bytes",
+    ]  # fmt: skip
+    assert "downloading  2% of 103 bytes" in lines
+
+
+def test_the_last_files_have_lines_without_a_later_report(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting("files", quiet=False) as reporter:
+        reporter.progress(Progress("done", 5, 5))
+        reporter.files(lambda: (FileProgress("late", 5, 5, verified=True),))
+    assert capsys.readouterr().err.splitlines()[-1] == "late  5 bytes"
+
+
+def test_on_a_terminal_files_on_their_way_have_bars(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with reporting("files", quiet=False) as reporter:
+        assert isinstance(reporter, console._FileBars)
+        bars = reporter._bars._bars
+        reporter.files(lambda: (FileProgress("a", 100, 50), FileProgress("b", 5, 0), FileProgress("c", 9, 9)))
+        reporter.progress(Progress("downloading", 114, 59))
+        words = [task.fields["words"] for task in bars.tasks[1:]]
+        assert words == ["a  50% of 100 bytes", "c  100% of 9 bytes"]
+        clock.now += 1
+        fetched(reporter, clock)
+        assert len(bars.tasks) == 1
+    assert "model.safetensors  100 bytes" in screen.getvalue()

@@ -41,6 +41,7 @@ OPERATIONS = {
     "GET /api/v1/catalog",
     "GET /api/v1/ready",
     "GET /api/v1/rollouts",
+    "GET /api/v1/transfers/{id}/files",
     "GET /api/v1/transfers/{id}/pieces",
     "DELETE /api/v1/snapshots",
     "DELETE /api/v1/transfers/{id}",
@@ -153,11 +154,17 @@ async def test_the_state_of_each_piece(api: Api, machine: Machine) -> None:
     layout = machine.swarm.metainfo.layout
     ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
     await until(api.node, ident, lambda view: view.progress.phase == "downloading")
+    files = await api.ok("GET", f"transfers/{ident}/files")
+    assert {file["path"]: (file["size"], file["done"]) for file in files} == {
+        path: (len(data), 0) for path, data in CONTENTS.items()
+    }
     before = await api.ok("GET", f"transfers/{ident}/pieces")
     assert before["count"] == layout.piece_count
     assert pieces_of(before["have"], layout.piece_count) == frozenset()
     await machine.seeder()
     done = await until_state(api.node, ident, "seeding")
+    files = await api.ok("GET", f"transfers/{ident}/files")
+    assert {(file["done"] == file["size"], file["verified"]) for file in files} == {(True, True)}
     after = await api.ok("GET", f"transfers/{ident}/pieces")
     assert pieces_of(after["have"], layout.piece_count) == frozenset(range(layout.piece_count))
     assert pieces_of(after["from_cache"], layout.piece_count) == frozenset()

@@ -33,6 +33,7 @@ def test_the_sums_agree(metainfo: Metainfo, data: st.DataObject) -> None:
     whole = stats.whole()
     for piece in data.draw(st.permutations(sorted(stats.missing))):
         assert stats.done == stats.total - stats.size(stats.missing)
+        assert sum(file.done for file in stats.file_progress(metainfo.manifest)) == stats.done
         assert stats.incomplete() == sorted({metainfo.layout.span_of(other).index for other in stats.missing})
         finished = stats.arrived(piece, data.draw(st.sampled_from(SOURCES)))
         whole += [] if finished is None else [finished]
@@ -76,5 +77,7 @@ def test_every_start_counts_anew_and_knows_what_has_arrived_before(metainfo: Met
 def test_only_some_pieces_may_be_missing_for_now(metainfo: Metainfo) -> None:
     stats = PieceStats(metainfo, all_files(metainfo))
     nothing: frozenset[int] = frozenset()
+    assert not any(file.done or file.verified for file in stats.file_progress(metainfo.manifest)), "nothing is known"
     stats.begin(frozenset({0}), mirrored=nothing, exchanged=nothing, only=frozenset({0, 1}))
     assert stats.missing == {1}
+    assert sum(file.done for file in stats.file_progress(metainfo.manifest)) == stats.size({0})
