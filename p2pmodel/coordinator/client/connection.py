@@ -122,6 +122,11 @@ class CoordinatorConnection:
         return self._message.grant if self._message else None
 
     @property
+    def lost_source(self) -> bool:
+        """Whether a seeder of the coordinator has just gone, and may come back."""
+        return bool(self._message and self._message.lost_source)
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """The seeders that the coordinator lists."""
         return self._message.sources if self._message else ()

@@ -39,7 +39,8 @@ _SOURCE = tuple(field.name for field in fields(Source))
 class CoordinatorMessage:
     """A coordinator's message to one peer: its grant, and the seeders.
 
-    `late`: other peers came before and have pieces, so this peer connects to them before it uses its grant. In an
+    `late`: other peers came before and have pieces, so this peer connects to them before it uses its grant.
+    `lost_source`: a seeder has just gone, and may come back. In an
     assembly, `assembled` is the torrent's info-hash once it exists, `left` the number of pieces without a root, and
     `partial_torrents` the info-hashes of the partial torrents.
     """
@@ -50,6 +51,7 @@ class CoordinatorMessage:
     assembled: str = ""
     left: int = 0
     partial_torrents: tuple[str, ...] = ()
+    lost_source: bool = False
 
 
 def lease_path(info_hash: str) -> str:
@@ -116,6 +118,7 @@ def parse_message(text: str) -> CoordinatorMessage:
             assembled=_info_hash(plain["assembled"]) if plain.get("assembled") else "",
             left=_count(plain.get("left", 0)),
             partial_torrents=tuple(map(_info_hash, plain.get("partial_torrents", ()))),
+            lost_source=bool(plain.get("lost_source", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"the message holds no grant: {error!r}") from None

@@ -144,7 +144,7 @@ class LeaseRoutes:
 
         def update() -> SessionUpdate:
             late_after = -math.inf if self._is_held(info_hash) else peers.first_joined + LATE
-            return SessionUpdate(self._sources.of(info_hash), late_after)
+            return SessionUpdate(self._sources.of(info_hash), late_after, lost_source=self._sources.lost(info_hash))
 
         longest = piece_length_for(publication.size)
         leases = Leases(publication.piece_count, publication.size, budget=self._budget, longest=longest)

@@ -75,6 +75,7 @@ class SessionUpdate:
 
     sources: tuple[Source, ...] = ()
     late_after: float = math.inf
+    lost_source: bool = False
     assembled: str = ""
     left: int = 0
     partial_torrents: tuple[str, ...] = ()
@@ -82,7 +83,15 @@ class SessionUpdate:
     def message_to(self, peer: SessionPeer, grant: Grant) -> CoordinatorMessage:
         """The message to one peer."""
         late = peer.joined > self.late_after
-        return CoordinatorMessage(grant, self.sources, late, self.assembled, self.left, self.partial_torrents)
+        return CoordinatorMessage(
+            grant,
+            self.sources,
+            late,
+            self.assembled,
+            self.left,
+            self.partial_torrents,
+            lost_source=self.lost_source,
+        )
 
 
 class PeerSession:

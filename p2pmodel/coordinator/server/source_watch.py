@@ -63,7 +63,7 @@ class SourceWatch:
         return await probes.failure(address, client, again=True) if probes and address else ""
 
     def _drop(self, info_hash: str, source: Source, *, alive: bool) -> None:
-        self._sources.drop(info_hash, source.endpoint)
+        (self._sources.drop if alive else self._sources.lose)(info_hash, source.endpoint)
         self._tracker.source_ended(bytes.fromhex(info_hash)[:20], source.peer, alive=alive)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cachetools import TTLCache
+
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 
@@ -20,6 +22,7 @@ SOURCE_PEER_HEADER = "P2PModel-Source-Peer"
 SOURCE_ZONE_HEADER = "P2PModel-Source-Zone"
 MAX_SOURCES = 64
 """Most seeders of one torrent."""
+_MOST_GONE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,18 @@ class _Entry:
 
 
 class Sources:
-    """Seeders by info-hash; a seeder that does not publish again within `ttl` seconds is dropped."""
+    """Seeders by info-hash; a seeder that does not publish again within `ttl` seconds is dropped.
+
+    One that has gone is expected back for as long.
+    """
 
     def __init__(self, clock: Callable[[], float], *, ttl: float = 150.0, max_address: int = MAX_SOURCES) -> None:
         self._clock = clock
         self._ttl = ttl
         self._max_address = max_address
         self._known: dict[str, dict[str, _Entry]] = {}
+        self._gone: TTLCache[str, None] = TTLCache(_MOST_GONE, ttl, timer=clock)
+        """Torrents of which a seeder has gone."""
 
     def add(
         self,
@@ -114,6 +122,15 @@ class Sources:
     def drop(self, info_hash: str, endpoint: str) -> None:
         """Forget the seeder at `endpoint`, until it names itself again."""
         self._known.get(info_hash, {}).pop(endpoint, None)
+
+    def lose(self, info_hash: str, endpoint: str) -> None:
+        """Forget the seeder at `endpoint`: it has gone, and may come back."""
+        self.drop(info_hash, endpoint)
+        self._gone[info_hash] = None
+
+    def lost(self, info_hash: str) -> bool:
+        """Whether a seeder of the torrent has gone, and may come back."""
+        return info_hash in self._gone
 
     def named(self, info_hash: str) -> list[tuple[Source, str]]:
         """The seeders of a torrent that are at the address of the client that named them, and that address."""

@@ -67,9 +67,9 @@ class Leaseholder:
     def shuns_seeders(self) -> bool:
         """Whether this node downloads from seeders under leases only, and does not connect to them in the swarm.
 
-        False where the coordinator lists no seeder: another tracker may list one.
+        False where the coordinator lists no seeder, and has not just lost one: another tracker may list one.
         """
-        return bool(self._connection.sources)
+        return bool(self._connection.sources) or self._connection.lost_source
 
     def arrived(self, piece: int) -> None:
         """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""

@@ -64,6 +64,14 @@ def test_the_leased_field_of_a_demand_is_optional() -> None:
     assert parse_demand(json.dumps(plain)) == Demand(5, from_seeders=True)
 
 
+def test_the_lost_source_of_a_message_is_optional() -> None:
+    message = CoordinatorMessage(Grant((1,)), lost_source=True)
+    assert parse_message(message_text(message)) == message
+    plain = json.loads(message_text(message))
+    del plain["lost_source"]
+    assert parse_message(json.dumps(plain)) == CoordinatorMessage(Grant((1,)))
+
+
 def test_unknown_fields_are_ignored() -> None:
     demand = json.loads(demand_text(Demand(5, from_seeders=True), COUNT)) | {"new": 1}
     message = json.loads(message_text(CoordinatorMessage(Grant((1,)), (Source("http://s.test"),)))) | {"new": 1}

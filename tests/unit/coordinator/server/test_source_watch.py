@@ -85,6 +85,7 @@ async def test_a_source_that_cannot_be_reached_is_refused_with_what_to_set() -> 
     with pytest.raises(Unavailable, match=r"10\.0\.0\.7:6882 \(connection refused\); open that .*swarm\.advertise"):
         await rig.name()
     assert rig.sources.of(NAME) == ()
+    assert not rig.sources.lost(NAME)
     assert rig.leaseholder() == LISTED
 
 
@@ -127,6 +128,7 @@ async def test_a_source_that_died_is_a_source_when_it_announces_before_it_is_nam
     rig.announce("a", NODE, "source")
     rig.failure = "connection refused"
     await rig.watch._look(NAME)
+    assert rig.sources.lost(NAME), "nodes that join meanwhile announce as leaseholders"
     rig.leaseholder()
     assert rig.announce("z", NODE, "source") == b"", "it would connect to all leaseholders"
     assert rig.leaseholder() == b""

@@ -117,3 +117,11 @@ def test_an_endpoint_stays_with_the_address_that_named_it(sources: Sources, cloc
     clock.now += TTL
     sources.add(HASH, Source("http://a.test", "later"), by="10.0.0.9")
     assert sources.of(HASH) == (Source("http://a.test", "later"),)
+
+
+def test_a_seeder_that_has_gone_may_come_back_for_a_while(sources: Sources, clock: Clock) -> None:
+    sources.add(HASH, Source("http://s.test"))
+    sources.lose(HASH, "http://s.test")
+    assert (sources.of(HASH), sources.lost(HASH)) == ((), True)
+    clock.now += TTL
+    assert not sources.lost(HASH)

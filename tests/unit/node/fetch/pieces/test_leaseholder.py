@@ -172,6 +172,11 @@ async def test_without_seeders_of_the_coordinator_other_seeders_are_not_shunned(
         assert not rig.holder.shuns_seeders
 
 
+async def test_a_seeder_that_has_just_gone_is_shunned_when_it_returns(rig: Rig) -> None:
+    async with rig.running(CoordinatorMessage(Grant((1,), peers=2), lost_source=True)):
+        assert rig.holder.shuns_seeders
+
+
 async def test_the_feed_receives_every_grant_and_the_loss_of_the_coordinator(rig: Rig) -> None:
     late = CoordinatorMessage(Grant((4, 5)), late=True)
     async with rig.running(CROWD):
