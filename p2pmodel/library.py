@@ -125,10 +125,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     thread.start()
     try:
         thread.join()
-    except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        raise
+    finally:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join()
     return task.result()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from p2pmodel.coordinator.assembly.messages import assembly_path
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.signatures import publish_signature
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
+from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, put, session
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
@@ -52,7 +51,7 @@ async def publish(
     query = [("revision", ref) for ref in refs]
     for signed in signatures:
         await publish_signature(coordinator, signed, timeout=timeout)
-    await _put(coordinator, "/catalog", headers, timeout=timeout, query=query, body=torrent, publishing=True)
+    await put(coordinator, "/catalog", headers, timeout=timeout, query=query, body=torrent, publishing=True)
 
 
 async def publish_source(
@@ -60,7 +59,7 @@ async def publish_source(
 ) -> None:
     """Name an endpoint of a torrent in the catalog. Raises NotFound, AccessDenied, InvalidInput, Unavailable."""
     headers = coordinator.headers | source.headers()
-    await _put(coordinator, f"/sources/{info_hash}", headers, timeout=timeout)
+    await put(coordinator, f"/sources/{info_hash}", headers, timeout=timeout)
 
 
 async def keep_published(
@@ -147,31 +146,3 @@ async def repeat(
             on_note(level("publish", f"coordinator {coordinator}: {now}", coordinator=str(coordinator)))
             state = now
         await sleep(pause)
-
-
-async def _put(
-    coordinator: Coordinator,
-    path: str,
-    headers: dict[str, str],
-    *,
-    timeout: float,
-    query: Sequence[tuple[str, str]] = (),
-    body: bytes = b"",
-    publishing: bool = False,
-) -> None:
-    try:
-        async with (
-            session(timeout) as http,
-            http.put(
-                f"{coordinator.url}{path}",
-                params=query,
-                data=io.BytesIO(body),
-                headers=headers,
-                ssl=coordinator.tls,
-                allow_redirects=False,
-            ) as response,
-        ):
-            if response.status >= 300:
-                raise refused(coordinator, await refusal(response, publishing=publishing))
-    except NETWORK_ERRORS as error:
-        raise unreachable(coordinator, error) from None

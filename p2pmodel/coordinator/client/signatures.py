@@ -1,14 +1,13 @@
 """Signed statements at coordinators: asked of all at once, and published."""
 
 import asyncio
-import io
 import json
 from collections.abc import Sequence
 
 import aiohttp
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
+from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, put, session
 from p2pmodel.coordinator.signature_messages import SIGNATURES
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.http_pool import HttpPool, read_bounded
@@ -33,21 +32,7 @@ async def publish_signature(coordinator: Coordinator, signed: SignedStatement, *
     Unavailable."""
     headers = {"Content-Type": "application/json"} | coordinator.publishing_headers
     body = json.dumps(signed.plain).encode()
-    try:
-        async with (
-            session(timeout) as http,
-            http.put(
-                f"{coordinator.url}{SIGNATURES}",
-                data=io.BytesIO(body),
-                headers=headers,
-                ssl=coordinator.tls,
-                allow_redirects=False,
-            ) as response,
-        ):
-            if response.status >= 300:
-                raise refused(coordinator, await refusal(response, publishing=True))
-    except NETWORK_ERRORS as error:
-        raise unreachable(coordinator, error) from None
+    await put(coordinator, SIGNATURES, headers, timeout=timeout, body=body, publishing=True)
 
 
 async def _ask(

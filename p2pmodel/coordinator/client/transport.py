@@ -1,6 +1,8 @@
 """HTTP requests to coordinators: bounded answers, and the errors that refusals stand for."""
 
 import contextlib
+import io
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -38,6 +40,38 @@ async def refusal(response: aiohttp.ClientResponse, *, publishing: bool = False)
     if isinstance(error, AccessDenied):
         error.hint = f"check {PUBLISH_SETTING if publishing else MEMBER_SETTING}"
     return error
+
+
+async def put(
+    coordinator: Coordinator,
+    path: str,
+    headers: dict[str, str],
+    *,
+    timeout: float,
+    query: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+    publishing: bool = False,
+) -> None:
+    """PUT `body` at `path` of a coordinator. Raises the error of a refusal, and Unavailable.
+
+    `publishing`: the request needs the token of a publisher.
+    """
+    try:
+        async with (
+            session(timeout) as http,
+            http.put(
+                f"{coordinator.url}{path}",
+                params=query,
+                data=io.BytesIO(body),
+                headers=headers,
+                ssl=coordinator.tls,
+                allow_redirects=False,
+            ) as response,
+        ):
+            if response.status >= 300:
+                raise refused(coordinator, await refusal(response, publishing=publishing))
+    except NETWORK_ERRORS as error:
+        raise unreachable(coordinator, error) from None
 
 
 def refused(coordinator: Coordinator, error: P2PModelError) -> P2PModelError:

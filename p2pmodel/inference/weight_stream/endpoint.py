@@ -11,9 +11,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import NoReturn
@@ -170,16 +169,15 @@ class HubEndpoint:
 
     def _opened(self, file: RemoteFile, headers: dict[str, str]) -> "_OpenResponse":
         """A response with bytes of `file`, once its header is there."""
-        connection = self._connection(self._patience)
-        try:
-            response = self._begun(connection, file, headers)
-        except (OSError, HTTPException) as error:
-            self._close(connection)
-            raise Unavailable(f"{printable(file.path)}: {_reason(error)}", hint="see whether the daemon runs") from None
-        except BaseException:
-            self._close(connection)
-            raise
-        return _OpenResponse(file, response, partial(self._close, connection))
+        with ExitStack() as undo:
+            connection = self._connection(self._patience)
+            undo.callback(self._close, connection)
+            try:
+                response = self._begun(connection, file, headers)
+            except (OSError, HTTPException) as error:
+                text = f"{printable(file.path)}: {_reason(error)}"
+                raise Unavailable(text, hint="see whether the daemon runs") from None
+            return _OpenResponse(file, response, undo.pop_all().close)
 
     def _begun(self, connection: HTTPConnection, file: RemoteFile, headers: dict[str, str]) -> HTTPResponse:
         began = time.monotonic()

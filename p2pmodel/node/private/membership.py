@@ -99,11 +99,10 @@ class SwarmMembership:
                 http=http,
             )
             self._tasks.append(asyncio.create_task(connection.run()))
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self.close)
             await self._admitted(3 * timeout)
-        except BaseException:
-            await self.close()
-            raise
+            undo.pop_all()
 
     @property
     def certificate(self) -> SwarmCertificate:

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from p2pmodel.core.content.layout import MIB
@@ -126,17 +127,15 @@ def copy_verified(folder: Folder, name: str, file: ManifestFile, content: Binary
     # Clients do not read files with this ending, and 'hf cache prune' removes them.
     fresh = f"{file.etag}.{secrets.token_hex(4)}.incomplete"
     descriptor = folder.open_file(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-    try:
-        with naming(folder.path / fresh), os.fdopen(descriptor, "r+b") as copy:
-            shutil.copyfileobj(content, copy, CHUNK)
-            copy.flush()
-            os.fsync(copy.fileno())
-            _check_copy(copy, file)
-            folder.rename(fresh, name)
-            return fingerprint_of(os.fstat(copy.fileno()))
-    except BaseException:
-        folder.remove(fresh)
-        raise
+    with ExitStack() as undo, naming(folder.path / fresh), os.fdopen(descriptor, "r+b") as copy:
+        undo.callback(folder.remove, fresh)
+        shutil.copyfileobj(content, copy, CHUNK)
+        copy.flush()
+        os.fsync(copy.fileno())
+        _check_copy(copy, file)
+        folder.rename(fresh, name)
+        undo.pop_all()
+        return fingerprint_of(os.fstat(copy.fileno()))
 
 
 def _check_copy(copy: BinaryIO, file: ManifestFile) -> None:

@@ -11,6 +11,7 @@ GET /signatures?repo=org/name&commit=...  those over a snapshot, as a file of si
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,15 +84,13 @@ class SignatureShelf:
         """Add statements. Raises InvalidInput for one that its key has not signed, NoSpace, LocalResource."""
         added = await asyncio.to_thread(lambda: [_held(each, owner) for each in signed])
         async with self._changing:
-            before = dict(self._held)
-            try:
+            with ExitStack() as undo:
+                undo.callback(setattr, self, "_held", dict(self._held))
                 for held in added:
                     self._put(held)
                 if self.folder is not None:
                     await asyncio.to_thread(_write, self.folder, self._plain())
-            except BaseException:
-                self._held = before
-                raise
+                undo.pop_all()
 
     def over(self, repo: RepoId, commit: str) -> tuple[SignedStatement, ...]:
         """The statements over a snapshot, the latest of each publisher first."""
