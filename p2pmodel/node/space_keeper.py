@@ -17,7 +17,7 @@ from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.swarm_views import SwarmViews
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import SpaceView, TransferView
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.node import Node
@@ -175,7 +175,7 @@ class SpaceKeeper:
         self._readers = node.context.readers if node else SnapshotReaders()
         settled = time.monotonic() + COUNTED_FOR if node else math.inf
         self._surveyor = surveyor or SpaceSurveyor(cache, settings, settled=settled)
-        self._over = 0
+        self._view = SpaceView()
 
     async def run(self) -> None:
         """Keep the budget until cancelled, if there is one."""
@@ -192,6 +192,11 @@ class SpaceKeeper:
         """Apply the rules of `settings` from the next look on."""
         self._settings = self._settings.model_copy(update={"store": settings.store})
 
+    @property
+    def view(self) -> SpaceView:
+        """What it knows, and what it has done."""
+        return replace(self._view, budget=self._settings.store.budget)
+
     async def prune(self, rules: SpaceRules) -> tuple[PlannedRemoval, ...]:
         """Remove what the plan lets go; returns what is gone, with the bytes that this freed."""
         plan = await self.plan(rules)
@@ -200,13 +205,14 @@ class SpaceKeeper:
             freed = await self._remove(leaving.snapshot)
             if freed is not None:
                 gone.append(replace(leaving, freed=freed))
+                self._view = replace(self._view, removed=self._view.removed + 1, freed=self._view.freed + freed)
                 self._log(_removed(leaving, freed))
-        if plan.over and not self._over:
+        if plan.over and not self._view.over:
             text = f"the cache is {human(plan.over)} above its budget, and the other snapshots must stay"
             self._log(
                 notes.warning("over_budget", f"{text}: 'p2pmodel cache prune --dry-run' says why", over=plan.over)
             )
-        self._over = plan.over
+        self._view = replace(self._view, used=plan.before - sum(each.freed for each in gone), over=plan.over)
         return tuple(gone)
 
     async def plan(self, rules: SpaceRules) -> SpacePlan:

@@ -232,6 +232,19 @@ class SwarmView:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceView:
+    """The space of the cache in bytes: its `budget`, None without one; what it `used` at the last look, with what
+    running downloads will add; what of it is `over` the budget and must stay. Since the node started `removed`
+    snapshots left, which `freed` so much."""
+
+    budget: int | None = None
+    used: int | None = None
+    over: int = 0
+    removed: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ScrubView:
     """The background check of the cache. `running`: a pass over all blobs is under way, which has read `done` of
     `total` bytes. `ended`: the end of the last complete pass, seconds since 1970. Since the node started it has `read`

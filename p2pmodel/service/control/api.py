@@ -28,6 +28,7 @@ from p2pmodel.core.progress.views import (
     RolloutSummary,
     ScrubView,
     SnapshotView,
+    SpaceView,
     SwarmView,
     TransferView,
     matching,
@@ -42,6 +43,7 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.node.snapshot_views import listed
+from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
 from p2pmodel.store.snapshots.commit_lookup import find_commit
@@ -55,10 +57,19 @@ MOST_OF_EACH = 20
 
 class NodeApi:
     """The operations on one node; `hub` is the URL of its hub endpoint, `peer` where peers reach it ("": at the
-    engine's address), `follower` has its follow lists."""
+    engine's address), `follower` has its follow lists, `keeper` keeps its budget."""
 
-    def __init__(self, node: Node, hub: str | None = None, peer: str = "", *, follower: Follower | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        hub: str | None = None,
+        peer: str = "",
+        *,
+        follower: Follower | None = None,
+        keeper: SpaceKeeper | None = None,
+    ) -> None:
         self._node = node
+        self._keeper = keeper
         self._follower = follower
         self._peer = peer
         self._hub = hub
@@ -71,6 +82,10 @@ class NodeApi:
     def version(self) -> Version:
         """Grows with every change of a transfer."""
         return self._node.version
+
+    def space(self) -> SpaceView:
+        """The space of the cache."""
+        return self._keeper.view if self._keeper else SpaceView()
 
     def node(self) -> NodeView:
         """The node itself."""

@@ -5,7 +5,7 @@ states and sources of this program, the configured mirrors and follow lists, and
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import get_args
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from p2pmodel.core.progress.follow_views import FollowView
-from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, State, TransferView
+from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, SpaceView, State, TransferView
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
 from p2pmodel.http.traffic import Traffic
@@ -81,6 +81,7 @@ class NodeSnapshot:
     cache: CacheSummary
     scrub: ScrubView
     follow: tuple[FollowView, ...] = ()
+    space: SpaceView = field(default_factory=SpaceView)
 
 
 def add_observation(app: web.Application, api: NodeApi, traffic: Traffic) -> None:
@@ -111,6 +112,7 @@ async def node_snapshot(api: NodeApi) -> NodeSnapshot:
         cache=await api.cache_summary(),
         scrub=api.scrub(),
         follow=api.follow_lists(),
+        space=api.space(),
     )
 
 
@@ -128,6 +130,7 @@ class NodeCollector(Collector):
         yield from of_mirrors(seen.mirrors, seen.counters)
         yield from of_cache(seen.cache)
         yield from _scrub(seen.scrub)
+        yield from _space(seen.space)
         yield from _follow(seen.follow)
         limits = gauge("limit_bytes_per_second", "Rate limit for all peers together; 0: no limit.", ["direction"])
         limits.add_metric(["upload"], seen.limits.upload_now)
@@ -213,6 +216,25 @@ def _by_name(views: tuple[FollowView, ...]) -> dict[tuple[str, str], list[Follow
     for view in views:
         found.setdefault((view.repo, view.revision), []).append(view)
     return found
+
+
+def _space(space: SpaceView) -> Iterator[Metric]:
+    for name, meaning, value in (
+        ("cache_budget_bytes", "Budget of the cache; absent without one.", space.budget),
+        ("cache_used_bytes", "Bytes counted for the budget at the last look; absent before it.", space.used),
+        ("cache_over_budget_bytes", "Bytes above the budget that no removal may free.", space.over),
+    ):
+        family = gauge(name, meaning)
+        if value is not None:
+            family.add_metric([], value)
+        yield family
+    for name, meaning, count in (
+        ("cache_removed_snapshots", "Snapshots removed for the budget, or for their age.", space.removed),
+        ("cache_freed_bytes", "Bytes that these removals freed.", space.freed),
+    ):
+        total = counter(name, meaning)
+        total.add_metric([], count)
+        yield total
 
 
 def _scrub(scrub: ScrubView) -> Iterator[Metric]:

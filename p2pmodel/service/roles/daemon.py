@@ -139,7 +139,7 @@ class Daemon:
             clients = ClientAccess(authoriser_of(settings, self._reload), audit)
             hub = await self._serve_hub(node, stack, clients, held)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
-            api = NodeApi(node, hub, str(peers[0]), follower=follower)
+            api = NodeApi(node, hub, str(peers[0]), follower=follower, keeper=keeper)
             app = control_app(api, http=settings.http.unpaced)
             add_observation(self._traffic.watch(app, "socket"), api, self._traffic)
             await stack.enter_async_context(self._unix(app, path))

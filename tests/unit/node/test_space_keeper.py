@@ -57,6 +57,9 @@ async def test_a_snapshot_leaves_its_swarm_and_then_the_cache(machine: Machine) 
         assert machine.published() == {}
         assert surveyor.serving == [True, False]
         assert any("was above its budget" in note for note in machine.notes)
+        view = keeps.view
+        assert (view.removed, view.freed, view.over) == (1, gone.freed, 0)
+        assert view.used is not None
 
 
 async def test_two_nodes_that_leave_at_once_do_not_lose_the_last_copy(machine: Machine) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.core.progress.views import GateTimes, LimitsView, NodeView, ScrubView, TransferView
+from p2pmodel.core.progress.views import GateTimes, LimitsView, NodeView, ScrubView, SpaceView, TransferView
 from p2pmodel.http.exposition import HEALTH, exposition
 from p2pmodel.http.server import serving
 from p2pmodel.http.traffic import Traffic
@@ -86,6 +86,19 @@ def test_the_figures_of_follow_lists() -> None:
         "p2pmodel_follow_incomplete_snapshots repo=org/model revision=main": 0,
         "p2pmodel_follow_checked_timestamp_seconds repo=org/model revision=main": 7,
     }
+
+
+def test_the_space_of_the_cache() -> None:
+    space = SpaceView(budget=100, used=130, over=20, removed=3, freed=60)
+    found = figures(exposition([NodeCollector(replace(SEEN, space=space))]))
+    assert {name: found[f"p2pmodel_cache_{name}"] for name in ("budget_bytes", "used_bytes", "over_budget_bytes")} == {
+        "budget_bytes": 100,
+        "used_bytes": 130,
+        "over_budget_bytes": 20,
+    }
+    assert found["p2pmodel_cache_removed_snapshots_total"] == 3
+    assert found["p2pmodel_cache_freed_bytes_total"] == 60
+    assert "p2pmodel_cache_used_bytes" not in figures(exposition([NodeCollector(SEEN)])), "there was no look"
 
 
 def test_every_figure_of_a_transfer() -> None:
