@@ -236,7 +236,7 @@ class Origin:
         offset: int,
         length: int,
         *,
-        accept: Callable[[bytes], bool],
+        accept: Callable[[bytes], bool] | None,
         avoided: frozenset[str] = frozenset(),
         on_mirror: Callable[[str], None] = lambda _: None,
     ) -> bytes:
@@ -246,7 +246,7 @@ class Origin:
         asked.
 
         `accept` is pure and may run in a thread. After False the next mirror is asked; the mirror is a suspect until
-        `judge` is called.
+        `judge` is called. None: the bytes are checked later, with others.
         Raises as `pull` does.
         """
         if not (offset >= 0 and 0 < length <= file.size - offset):

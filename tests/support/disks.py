@@ -1,6 +1,7 @@
 """Small private disks and read-only mounts, for behaviour that only a full or read-only disk shows."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,6 +50,28 @@ def disk() -> Iterator[Callable[[Path, str], Disk]]:
             return Disk(path)
 
         yield mount
+
+
+MAKE = {"xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"), "btrfs": ("mkfs.btrfs", "-q")}
+
+
+@pytest.fixture(params=sorted(MAKE))
+def reflink_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of a file system whose files can share blocks, in a file. Skips where that cannot be made."""
+    make = MAKE[request.param]
+    if os.geteuid() != 0 or shutil.which(make[0]) is None:
+        pytest.skip(f"needs root and {make[0]}, to make a disk of {request.param}")
+    image, path = tmp_path / "disk.img", tmp_path / "disk"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(512 << 20)
+    with ExitStack() as mounted:
+        for command in ((*make, str(image)), ("mount", "-o", "loop", str(image), str(path))):
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"cannot make a disk of {request.param}: {done.stderr.strip()}")
+        mounted.callback(subprocess.run, ["umount", "--lazy", path], check=True)
+        yield path
 
 
 @pytest.fixture

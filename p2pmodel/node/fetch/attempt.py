@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,6 +45,7 @@ from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Phase
 from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
+from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.node.trouble.peers import PeerTrouble
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.file_links import FileLinks
@@ -266,7 +266,7 @@ class Attempt:
             return
         source = self._source_of(piece)
         self._disputes.arrived(self._context.metainfo.layout.piece_range(piece).span.index)
-        whole = self._stats.arrived(piece, source)
+        whole = self._stats.arrived(piece, source, spared=self._feed.spared.get(piece, 0))
         self.stall.progressed()
         self._leases.arrived(piece)
         if self.exception and not self._told:
@@ -337,8 +337,7 @@ async def join(
         leases = await ask_for_leases(context, seeders, start, membership)
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = _add_request(context, inventory, links, shuns_seeders=leases.shuns_seeders)
-        request = replace(request, pieces=headers or None)
+        request = _add_request(context, inventory, links, headers, shuns_seeders=leases.shuns_seeders)
         torrent = await membership.add(context.engine, request)
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
@@ -358,6 +357,7 @@ async def join(
         received=lambda: _received_over_http(context.origin, seeders),
         origin_bytes=stats.size(plan.mirrored),
         on_bad_piece=leases.complain_of_seeders,
+        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, lambda p: p not in stats.missing),
     )
     context.record.begin(inventory.have)
     leases.hold(torrent, feed)
@@ -381,7 +381,7 @@ def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
 
 
 def _add_request(
-    context: DownloadContext, inventory: Inventory, links: FileLinks, *, shuns_seeders: bool
+    context: DownloadContext, inventory: Inventory, links: FileLinks, headers: frozenset[int], *, shuns_seeders: bool
 ) -> AddTorrent:
     plan, metainfo = context.plan, context.metainfo
     return AddTorrent(
@@ -392,4 +392,5 @@ def _add_request(
         wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
         trackers=tuple(announcing_as("leaseholder", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
         peers=plan.peers,
+        pieces=headers or None,
     )

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p2pmodel.core.content.layout import FileSpan, Layout
@@ -35,6 +35,8 @@ class Inventory:
     have: frozenset[int]
     reused: frozenset[int] = frozenset()
     headers: frozenset[int] = frozenset()
+    reuse: PieceReuse | None = None
+    """The search in other revisions, which may go on."""
 
     @property
     def staged(self) -> tuple[Path | None, ...]:
@@ -72,17 +74,19 @@ def take_inventory(
     def salvaged_pieces(span: FileSpan, blob: Path, staged: Path, count: Count) -> frozenset[int]:
         return salvage(blob, staged, span, metainfo, count)
 
-    return _inventory(
+    reuse = PieceReuse(repo, metainfo)
+    found = _inventory(
         repo,
         metainfo.manifest,
         metainfo.layout,
         wanted=wanted,
         staged_pieces=staged_pieces,
         salvaged_pieces=salvaged_pieces,
-        reused_pieces=PieceReuse(repo, metainfo).copy,
+        reused_pieces=reuse.copy,
         on_bytes=on_bytes,
         jobs=jobs,
     )
+    return replace(found, reuse=reuse)
 
 
 def take_recorded_inventory(repo: RepoCache, manifest: Manifest, layout: Layout, on_bytes: Count = ignore) -> Inventory:

@@ -14,17 +14,18 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Protocol
 
 from p2pmodel.coordinator.leases.demand import Demand, Grant
-from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.pace import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanStrategy
+from p2pmodel.node.fetch.pieces.partial_pull import PartialPull
+from p2pmodel.node.fetch.pieces.piece_readers import PieceReader, SeederReader
 from p2pmodel.node.fetch.pieces.seeder_trial import SeederTrial
 from p2pmodel.node.fetch.pieces.strategy import FeedState, PieceStrategy
+from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -36,32 +37,12 @@ RETRY_AFTER = 10.0
 """Seconds for which a mirror failure pauses all pieces, or those of the file that failed."""
 
 
-class PieceReader(Protocol):
-    """A scarce source: mirrors (`Origin`) or seeders (`Seeders`)."""
-
-    async def read(
-        self, manifest: Manifest, file: ManifestFile, offset: int, length: int, *, accept: Callable[[bytes], bool]
-    ) -> bytes:
-        """As `Origin.read`."""
-
-
-class SeederReader(PieceReader, Protocol):
-    """Seeders; asked before mirrors while they are `usable`."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether a request is likely to succeed."""
-
-    @property
-    def received(self) -> int:
-        """Bytes from all seeders so far."""
-
-
 class PieceFeed:
     """Pulls pieces for one torrent until cancelled.
 
     `missing` is a live view of the missing pieces; `received` returns the bytes that came over HTTP so far;
-    `origin_bytes` came from mirrors before this began. Without any source it does nothing.
+    `origin_bytes` came from mirrors before this began. `parts`: what older revisions have of pieces. Without any source
+    it does nothing.
 
     When no mirror answers, all of them are paused for a while. When all have a file wrong, or refuse access to it, only
     that file is paused. The transfer decides whether a failure ends it.
@@ -81,6 +62,7 @@ class PieceFeed:
         received: Callable[[], int] = lambda: 0,
         origin_bytes: int = 0,
         on_bad_piece: Callable[[int], None] = lambda _piece: None,
+        parts: KnownParts | None = None,
     ) -> None:
         self._torrent = torrent
         self._metainfo = metainfo
@@ -113,6 +95,9 @@ class PieceFeed:
         self.from_mirrors: set[int] = set()
         """Those of them that came from mirrors."""
         self.from_seeders: set[int] = set()
+        self.spared: dict[int, int] = {}
+        """By piece of `fed`, bytes of it that came from older revisions."""
+        self._partial = PartialPull(metainfo, parts)
         self.origin_bytes = origin_bytes
         """Bytes of pieces that came from mirrors, those of `beyond_leases` left out."""
         self.beyond_leases = 0
@@ -274,16 +259,17 @@ class PieceFeed:
 
     async def _pull_from(self, source: PieceReader, piece: int) -> None:
         beyond_leases = self.goes_round
-        data = await self._read(source, piece)
+        data, spared = await self._partial.pull(source, piece) or (await self._read(source, piece), 0)
+        self.spared[piece] = spared
         if source is self._origin:
             self.from_mirrors.add(piece)
             if beyond_leases:
-                self.beyond_leases += len(data)
+                self.beyond_leases += len(data) - spared
             else:
-                self.origin_bytes += len(data)
+                self.origin_bytes += len(data) - spared
         else:
             self.from_seeders.add(piece)
-        self._rate.add(len(data))
+        self._rate.add(len(data) - spared)
         if piece in self._missing:
             await self._feed(piece, data)
 

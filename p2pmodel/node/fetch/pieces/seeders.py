@@ -137,7 +137,7 @@ class Seeders:
         offset: int,
         length: int,
         *,
-        accept: Callable[[bytes], bool],
+        accept: Callable[[bytes], bool] | None,
     ) -> bytes:
         """As `Origin.read`; after a failure the seeders are not `usable` for a while."""
         origin = self._origin

@@ -32,6 +32,8 @@ class PieceStats:
         self.from_cache = self.from_peers = self.from_seeders = self.from_mirrors = 0
         self._sources: dict[int, PieceSource] = {}
         """By piece that has arrived, in whichever attempt, its source."""
+        self._spared: dict[int, int] = {}
+        """By piece that has arrived, bytes of it that came from older revisions."""
         self._missing_of: Counter[int] = Counter()
         self._begun = False
         self._absent: Counter[int] = Counter()
@@ -73,25 +75,35 @@ class PieceStats:
         for piece in wanted - have:
             place = self._layout.piece_range(piece)
             self._absent[place.span.index] += place.length
-        self.from_cache = self.size(wanted & self.before)
-        self.from_peers = self.size(wanted & exchanged & have)
-        self.from_mirrors = self.size(wanted & self.mirrored)
-        self.from_seeders = self.size(wanted & seeded & have)
+        self.from_cache = self.size(wanted & self.before) + self._spared_of(wanted & have)
+        self.from_peers = self._received(wanted & exchanged & have)
+        self.from_mirrors = self._received(wanted & self.mirrored)
+        self.from_seeders = self._received(wanted & seeded & have)
 
     def _arrived_from(self, source: PieceSource) -> frozenset[int]:
         return frozenset(piece for piece, each in self._sources.items() if each == source)
 
-    def arrived(self, piece: int, source: PieceSource) -> int | None:
-        """Count the missing `piece`, which came from `source`. Returns the file that it completes, if any."""
+    def _spared_of(self, pieces: Iterable[int]) -> int:
+        return sum(self._spared.get(piece, 0) for piece in pieces)
+
+    def _received(self, pieces: frozenset[int] | set[int]) -> int:
+        return self.size(pieces) - self._spared_of(pieces)
+
+    def arrived(self, piece: int, source: PieceSource, *, spared: int = 0) -> int | None:
+        """Count the missing `piece`, which came from `source`, except `spared` bytes, which came from older revisions.
+        Returns the file that it completes, if any."""
         self.missing.discard(piece)
         self._sources[piece] = source
+        self._spared[piece] = spared
         place = self._layout.piece_range(piece)
+        received = place.length - spared
+        self.from_cache += spared
         if source == "mirrors":
             self.mirrored.add(piece)
-            self.from_mirrors += place.length
+            self.from_mirrors += received
         else:
-            self.from_peers += place.length
-            self.from_seeders += place.length if source == "seeders" else 0
+            self.from_peers += received
+            self.from_seeders += received if source == "seeders" else 0
         self._missing_of[place.span.index] -= 1
         self._absent[place.span.index] -= place.length
         return None if self._missing_of[place.span.index] else place.span.index

@@ -4,10 +4,13 @@ A placement is a guess. The torrent's tree decides on each piece.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pmodel.core.content.shard_header import StoredTensor
+
+OldTensors = Mapping[str, tuple[str, StoredTensor]]
+"""By name, the etag of the older file that has the tensor, and its place there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +55,57 @@ class Placement:
         return found if offset >= end else []
 
 
-def by_tensors(new: Iterable[StoredTensor], old: Mapping[str, tuple[str, StoredTensor]]) -> Placement:
-    """The `new` tensors that have the name, type and shape of `old` ones. `old`: by name, the etag of the file that has
-    the tensor, and its place there. Neighbours that stay neighbours become one segment."""
-    segments: list[OldRange] = []
+def matching(new: Iterable[StoredTensor], old: OldTensors) -> list[OldRange]:
+    """A range for each of the `new` tensors that has the name, type and shape of an `old` one."""
+    found = []
     for tensor in new:
         source, place = old.get(tensor.name, ("", tensor))
         length = tensor.end - tensor.start
-        if not source or not length or (place.dtype, place.shape) != (tensor.dtype, tensor.shape):
-            continue
+        if source and length and (place.dtype, place.shape) == (tensor.dtype, tensor.shape):
+            found.append(OldRange(tensor.start, length, source, place.start))
+    return found
+
+
+def joined(ranges: Iterable[OldRange]) -> list[OldRange]:
+    """`ranges`, in order; neighbours that are neighbours in the older file, too, become one."""
+    segments: list[OldRange] = []
+    for each in ranges:
         last = segments[-1] if segments else None
-        if last and (last.source, last.end, last.start + last.length) == (source, tensor.start, place.start):
-            segments[-1] = OldRange(last.offset, last.length + length, source, last.start)
+        if last and (last.source, last.end, last.start + last.length) == (each.source, each.offset, each.start):
+            segments[-1] = OldRange(last.offset, last.length + each.length, last.source, last.start)
         else:
-            segments.append(OldRange(tensor.start, length, source, place.start))
-    return Placement(segments)
+            segments.append(each)
+    return segments
+
+
+def by_tensors(new: Iterable[StoredTensor], old: OldTensors) -> Placement:
+    """The `new` tensors that have the name, type and shape of `old` ones."""
+    return Placement(joined(matching(new, old)))
+
+
+def known_parts(
+    tensors: Sequence[OldRange], offset: int, end: int, trusted: Callable[[OldRange], bool]
+) -> list[OldRange]:
+    """What the `trusted` ones of `tensors` have of the bytes between `offset` and `end` of the new file. `tensors`: in
+    order, a range for each tensor."""
+    first = max(0, bisect_right(tensors, offset, key=lambda each: each.offset) - 1)
+    found = []
+    for each in tensors[first:]:
+        if each.offset >= end:
+            break
+        if each.end > offset and trusted(each):
+            found.append(each.part(offset, end))
+    return joined(found)
+
+
+def gaps(parts: Iterable[OldRange], offset: int, end: int) -> list[tuple[int, int]]:
+    """(start, end) of the bytes between `offset` and `end` that are in none of `parts`, which are in order."""
+    found = []
+    for part in parts:
+        if offset < part.offset:
+            found.append((offset, part.offset))
+        offset = max(offset, part.end)
+    return [*found, (offset, end)] if offset < end else found
 
 
 def by_ends(size: int, source: str, old_size: int) -> Sequence[Placement]:

@@ -12,10 +12,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pmodel.core.content.layout import FileSpan
+from p2pmodel.core.content.layout import BLOCK, FileSpan
 from p2pmodel.core.content.shard_header import StoredTensor
 from p2pmodel.errors import P2PModelError
-from p2pmodel.node.snapshot.reuse.placements import OldRange, Placement, by_ends, by_tensors
+from p2pmodel.node.snapshot.reuse.placements import OldRange, Placement, by_ends, by_tensors, known_parts, matching
 from p2pmodel.node.snapshot.reuse.revisions import (
     MAX_HEADER,
     SHARD,
@@ -50,6 +50,16 @@ class Reused:
     header: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What older revisions have of one file: `pieces`, and `parts` of further ones in bytes. `saw_tensors`: whether the
+    tensors of the file were known for that."""
+
+    pieces: frozenset[int] = frozenset()
+    parts: int = 0
+    saw_tensors: bool = False
+
+
 class PieceReuse:
     """The search of one torrent's pieces in other revisions. Methods block; threads may share it."""
 
@@ -69,12 +79,68 @@ class PieceReuse:
             self._copy(span, staged, have, found, count)
         return Reused(frozenset(found), self._header_first(span, staged, have | found))
 
+    def measure(
+        self,
+        span: FileSpan,
+        have: frozenset[int],
+        tensors: list[StoredTensor] | None = None,
+        count: Count = ignore,
+        *,
+        before: frozenset[int] = frozenset(),
+    ) -> Measured:
+        """What `copy` would copy, and what of further pieces need not be requested, if the new file has these
+        `tensors`. Without them, those of an older file count if the beginning is the same. `before`: pieces that were
+        found before. Nothing is written."""
+        found = set(before)
+        if span.piece_count < 2:
+            return Measured()
+        with ExitStack() as stack:
+            for revision in self.revisions():
+                copies = _PieceCopies(self._metainfo, OldFiles(revision, stack), None, count)
+                for placement in self._placements(revision, span, tensors):
+                    found.update(copies.fitting(placement, span, have | found))
+        if tensors is None and span.first_piece in have | found:
+            tensors = self._same_tensors(span)
+        parts = [self._parts(revision, span, tensors, have, found) for revision in self.revisions() if tensors]
+        return Measured(frozenset(found), max(parts, default=0), saw_tensors=tensors is not None)
+
+    def _same_tensors(self, span: FileSpan) -> list[StoredTensor] | None:
+        """The tensors of the older file at the same path, if it has the same size."""
+        for revision in self.revisions():
+            old = revision.file(span.path)
+            if old is not None and old.size == span.size and (tensors := revision.own_tensors(span.path)):
+                return tensors
+        return None
+
+    def _parts(
+        self,
+        revision: OldRevision,
+        span: FileSpan,
+        new: list[StoredTensor] | None,
+        have: AbstractSet[int],
+        found: AbstractSet[int],
+    ) -> int:
+        """Bytes of missing pieces that belong to tensors of which a neighbouring piece is among those `found`."""
+        layout, old, known = self._metainfo.layout, matching(new or (), revision.tensors(span.path)), 0
+        for piece in span.pieces:
+            if piece not in have and piece not in found:
+                place = layout.piece_range(piece)
+
+                def trusted(tensor: OldRange, piece: int = piece) -> bool:
+                    held = layout.pieces_in(span, tensor.offset, tensor.length)
+                    near = any(each in held and each in found for each in (piece - 1, piece + 1))
+                    return near or (piece == span.first_piece and piece + 1 in found)
+
+                parts = known_parts(old, place.offset, place.offset + place.length, trusted)
+                known += worth_keeping(sum(part.length for part in parts))
+        return known
+
     def _copy(self, span: FileSpan, staged: Path, have: frozenset[int], found: set[int], count: Count) -> None:
         with ExitStack() as stack:
             target = -1
             for revision in self.revisions():
-                sources = _OldFiles(revision, stack)
-                for placement in self._placements(revision, span, staged, have):
+                sources = OldFiles(revision, stack)
+                for placement in self._placements(revision, span, self.tensors(span, staged, have)):
                     if target < 0:
                         target = open_regular(staged, os.O_RDWR | os.O_CREAT)
                         stack.callback(os.close, target)
@@ -105,6 +171,11 @@ class PieceReuse:
         missing = frozenset(pieces) - have
         return missing if end <= MAX_HEADER and span.piece_count > 2 * len(missing) else frozenset()
 
+    @property
+    def has_revisions(self) -> bool:
+        """Whether `revisions` was called, and found one."""
+        return bool(self._found)
+
     def revisions(self) -> Sequence[OldRevision]:
         """The other revisions, listed once."""
         with self._guard:
@@ -129,11 +200,8 @@ class PieceReuse:
                 return found
         return None
 
-    def _placements(
-        self, revision: OldRevision, span: FileSpan, staged: Path, have: frozenset[int]
-    ) -> Iterator[Placement]:
+    def _placements(self, revision: OldRevision, span: FileSpan, new: list[StoredTensor] | None) -> Iterator[Placement]:
         file = self._metainfo.manifest.files[span.index]
-        new = self.tensors(span, staged, have)
         if new is not None and (placement := by_tensors(new, revision.tensors(file.path))):
             yield placement
         old = revision.file(file.path)
@@ -141,7 +209,7 @@ class PieceReuse:
             yield from by_ends(file.size, old.etag, old.size)
 
 
-class _OldFiles:
+class OldFiles:
     """The open files of one revision; `stack` closes them."""
 
     def __init__(self, revision: OldRevision, stack: ExitStack) -> None:
@@ -158,11 +226,23 @@ class _OldFiles:
                 self._stack.callback(os.close, descriptor)
         return self._open[etag]
 
+    def read(self, part: OldRange) -> bytes | None:
+        """The bytes of `part`; None if they cannot be read."""
+        descriptor = self.descriptor(part.source)
+        data = b"" if descriptor is None else os.pread(descriptor, part.length, part.start)
+        return data if len(data) == part.length else None
+
+
+def worth_keeping(known: int) -> int:
+    """`known` bytes of a piece, 0 if they are too few for requests of their own for the others."""
+    return known if known >= BLOCK else 0
+
 
 class _PieceCopies:
-    """Copies pieces from `sources` to the open staged file `target`, and checks them there."""
+    """Copies pieces from `sources` to the open staged file `target`, and checks them there. Without `target` they are
+    only checked."""
 
-    def __init__(self, metainfo: Metainfo, sources: _OldFiles, target: int, count: Count) -> None:
+    def __init__(self, metainfo: Metainfo, sources: OldFiles, target: int | None, count: Count) -> None:
         self._metainfo = metainfo
         self._sources = sources
         self._target = target
@@ -184,11 +264,14 @@ class _PieceCopies:
                     yield piece
 
     def _fits(self, piece: int, parts: Sequence[OldRange]) -> bool:
-        place = self._metainfo.layout.piece_range(piece)
-        for part in parts:
-            source = self._sources.descriptor(part.source)
-            if source is None or not copy_range(source, self._target, part.start, part.offset, part.length):
-                return False
-        data = os.pread(self._target, place.length, place.offset)
+        place, target = self._metainfo.layout.piece_range(piece), self._target
+        if target is None:
+            data = b"".join(self._sources.read(part) or b"" for part in parts)
+        else:
+            for part in parts:
+                source = self._sources.descriptor(part.source)
+                if source is None or not copy_range(source, target, part.start, part.offset, part.length):
+                    return False
+            data = os.pread(target, place.length, place.offset)
         self._count(len(data))
         return self._metainfo.accepts(piece, data)

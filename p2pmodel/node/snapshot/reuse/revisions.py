@@ -43,6 +43,11 @@ class OldRevision:
             found |= {tensor.name: (file.etag, tensor) for tensor in self._headers[file.etag]}
         return found
 
+    def own_tensors(self, path: str) -> list[StoredTensor]:
+        """The tensors of the file at `path`, by their place."""
+        file = self._files.get(path)
+        return self._headers.get(file.etag, []) if file else []
+
     def header_bytes(self, path: str) -> int | None:
         """Bytes before the tensors of the file at `path`, else of the largest header of the revision; None without
         readable tensors."""

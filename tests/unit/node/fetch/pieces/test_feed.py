@@ -78,7 +78,13 @@ class FakeOrigin:
         self.open.set()
 
     async def read(
-        self, manifest: Manifest, file: ManifestFile, offset: int, length: int, *, accept: Callable[[bytes], bool]
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        offset: int,
+        length: int,
+        *,
+        accept: Callable[[bytes], bool] | None,
     ) -> bytes:
         self.asked.append((file.path, offset, length))
         self.at_once += 1
@@ -91,6 +97,7 @@ class FakeOrigin:
             if file.path in self.refused:
                 raise self.refused[file.path]
             data = FILES[file.path][offset : offset + length]
+            assert accept is not None
             assert accept(data)
             assert not accept(data[1:] + b"?")
             return data

@@ -5,59 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.core.content.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
-from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.node.snapshot.inventory import take_inventory
 from p2pmodel.node.snapshot.reuse.reused_pieces import SAMPLES
-from p2pmodel.store.cache import RepoCache
+from tests.support.disks import reflink_disk
 from tests.support.hub_snapshot import snapshot_of
-from tests.support.node_swarm import Swarm
 from tests.support.shards import random_tensors, shard
-from tests.support.stored import publish, stage
+from tests.support.stored import stage
+from tests.support.updates import PATH, PIECE, Update
 
-PIECE = piece_length_for(0)
-PATH = "model.safetensors"
+__all__ = ["reflink_disk"]
+
 OLD = random_tensors(8, PIECE + 1000)
 OTHER = random_tensors(8, PIECE + 1000, seed=2)
-
-
-class Update:
-    """A cache with one revision of a file, and the torrent of the next one."""
-
-    def __init__(self, root: Path, old: bytes, new: bytes, *, old_path: str = PATH) -> None:
-        self.new = new
-        self.swarm = Swarm(root, snapshot_of({PATH: new, "README.md": b"new"}))
-        cache = self.swarm.cache()
-        publish(cache, snapshot_of({old_path: old, "README.md": b"old"}))
-        self.repo: RepoCache = cache.repo(self.swarm.metainfo.manifest.repo)
-
-    @property
-    def span(self) -> FileSpan:
-        return next(span for span in self.swarm.metainfo.layout.spans if span.path == PATH)
-
-    def stage(self, *pieces: int) -> None:
-        """Stage these pieces of the new file, as downloaded."""
-        path = stage(self.repo, self.swarm.metainfo.manifest, self.swarm.snapshot.file(PATH), b"")
-        with path.open("r+b") as file:
-            for piece in pieces:
-                file.seek(piece * PIECE)
-                file.write(self.new[piece * PIECE : (piece + 1) * PIECE])
-
-    def take(self) -> Inventory:
-        """The inventory; every piece in it is right."""
-        found = take_inventory(self.repo, self.swarm.metainfo, known=frozenset())
-        path = found.paths[self.span.index]
-        content = path.read_bytes() if path.exists() else b""
-        for piece in found.have & set(self.span.pieces):
-            place = self.swarm.metainfo.layout.piece_range(piece)
-            end = place.offset + place.length
-            assert content[place.offset : end] == self.new[place.offset : end]
-        return found
-
-    def missing(self) -> set[int]:
-        """The pieces of the file that are not found, counted from 0."""
-        found = self.take()
-        return {piece - self.span.first_piece for piece in set(self.span.pieces) - found.have}
 
 
 def touched(old: bytes, new: bytes) -> set[int]:
@@ -136,6 +96,20 @@ def test_the_old_revision_stays_as_it_is(tmp_path: Path):
     update = Update(tmp_path, shard(OLD), shard(OLD, {"license": "apache-2.0"}))
     assert update.take().reused
     assert (update.repo.snapshot(update.repo.refs()["main"]) / PATH).read_bytes() == shard(OLD)
+
+
+def test_reused_pieces_take_no_space_where_files_share_blocks(reflink_disk: Path):
+    aligned = random_tensors(8, 32 * PIECE)
+    old = shard(aligned)
+    new = shard({name: bytes(32 * PIECE) if name == "layer.3.weight" else data for name, data in aligned.items()})
+    update = Update(reflink_disk, old, new)
+    os.sync()
+    before = os.statvfs(reflink_disk)
+    found = update.take()
+    os.sync()
+    after = os.statvfs(reflink_disk)
+    assert len(found.reused) > 200
+    assert (before.f_bfree - after.f_bfree) * after.f_frsize < len(new) // 20
 
 
 def test_an_interruption_ends_the_search(tmp_path: Path):
