@@ -21,6 +21,7 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import CheckedListings, SignatureCheck
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.lock import owning
+from p2pmodel.node.snapshot.reuse.presumed_ranges import FileReuse
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.space import allocated, check_space
@@ -64,6 +65,7 @@ class PullThrough:
         part_size = min(PART_SIZE, settings.origin.part_size)
         origin_settings = settings.origin.model_copy(update={"part_size": part_size})
         self.origin = Origin(settings.mirrors, origin_settings, on_note=reporter.note)
+        self._note = reporter.note
         self._rules = rules
         self._log = log
         self._linger = linger
@@ -139,6 +141,7 @@ class PullThrough:
                     repo.staged.path_of(file),
                     publish=lambda: publish_pulled(repo, shared.manifest, file),
                     log=self._log,
+                    reuse=FileReuse(self.origin, repo, shared.manifest, self._note),
                 )
 
     def _check_space(self, shared: SharedDownload) -> None:

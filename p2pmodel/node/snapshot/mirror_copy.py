@@ -16,6 +16,7 @@ from p2pmodel.errors import Unavailable
 from p2pmodel.node.reporter import FileProgress, Phase, Progress, Reporter, stoppable
 from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.inventory import adopt
+from p2pmodel.node.snapshot.reuse.presumed_ranges import FileReuse
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.space import allocated
@@ -68,6 +69,7 @@ class MirrorCopy:
         self._chosen: Sequence[ManifestFile] = ()
         """The files that become visible."""
         self._repo.places.plain.know(manifest)
+        self._reuse = FileReuse(origin, repo, manifest, reporter.note) if origin else None
         self._trees: dict[str, FileTree] = {}
         self._phase: Phase = "checking"
         self._total = 0
@@ -163,6 +165,7 @@ class MirrorCopy:
             staged,
             publish=lambda: publish_blob(self._repo, file, staged),
             log=self._log,
+            reuse=self._reuse,
             on_resume=partial(self._count_resumed, file),
             on_bytes=partial(self._count_pulled, file),
         )

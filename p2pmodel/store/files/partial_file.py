@@ -6,6 +6,7 @@ Invariants, to re-check when editing:
    are those on disk.
 3. Locks are taken in the order hashing, recording, state; the event loop waits for none.
 4. The file has its final length from the start, and never a smaller one: readers may have mapped it.
+5. Presumed ranges are never recorded: a later run would take them for bytes that a mirror sent.
 """
 
 import asyncio
@@ -53,6 +54,7 @@ class PartialFile:
         self._done = done
         self._synced = done.copy()
         self._claimed = done.copy()
+        self._presumed = RangeSet()
         self._hasher = StreamingHasher(file, piece_length)
         self._hashing = threading.Lock()
         self._recording = threading.Lock()
@@ -114,6 +116,20 @@ class PartialFile:
             self._claimed.add(offset, offset + length)
             self._unrecorded += length
             self._unsynced += length
+
+    def presume(self, offset: int, length: int) -> None:
+        """As `note`, for bytes that may prove wrong: of an older revision. They are not recorded."""
+        with self._state:
+            if self._closed:
+                raise ValueError(f"{self.path} is closed")
+            for ranges in (self._done, self._claimed, self._presumed):
+                ranges.add(offset, offset + length)
+
+    @property
+    def presumed(self) -> int:
+        """Bytes of presumed ranges that were not forgotten since."""
+        with self._state:
+            return len(self._presumed)
 
     async def write(self, offset: int, data: bytes) -> None:
         """Write `data` at `offset`, except ranges that are complete. Raises NoSpace, LocalResource."""
@@ -203,6 +219,8 @@ class PartialFile:
         with self._recording:
             with self._state:
                 done = self._done.copy()
+                for start, end in self._presumed:
+                    done.remove(start, end)
                 sync = self._unsynced >= SYNC_EVERY
                 self._unrecorded = 0
                 self._recorded_at = time.monotonic()
@@ -258,7 +276,7 @@ class PartialFile:
                 raise ValueError(f"{self.path} is closed")
             # Removed before new bytes are written there: a kill -9 from here on costs progress, never correctness.
             record_path(self.path).unlink(missing_ok=True)
-            for ranges in (self._done, self._synced, self._claimed):
+            for ranges in (self._done, self._synced, self._claimed, self._presumed):
                 ranges.remove(start, end)
             if self._hasher.hashed > start:
                 self._hasher = StreamingHasher(self._file, self._piece_length)
@@ -271,7 +289,7 @@ class PartialFile:
             if self._closed:
                 raise ValueError(f"{self.path} is closed")
             record_path(self.path).unlink(missing_ok=True)
-            self._done, self._synced, self._claimed = RangeSet(), RangeSet(), RangeSet()
+            self._done, self._synced, self._claimed, self._presumed = (RangeSet() for _ in range(4))
             self._unrecorded = self._unsynced = 0
             self._hasher = StreamingHasher(self._file, self._piece_length)
 

@@ -21,7 +21,7 @@ from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.store.files import partial_file as module
 from p2pmodel.store.files import range_record
-from p2pmodel.store.files.partial_file import PartialFile
+from p2pmodel.store.files.partial_file import PartialFile, recorded
 from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.naive_merkle import naive_tree
@@ -66,6 +66,30 @@ async def test_ranges_of_another_writer_are_left_alone_hashed_and_recorded(path:
         assert await partial.digest() == FILE.etag
     with pytest.raises(ValueError, match="is closed"):
         partial.note(0, BLOCK)
+
+
+async def test_presumed_ranges_are_there_and_never_on_record(path: Path) -> None:
+    async with opened(path) as partial:
+        with path.open("r+b") as other:
+            other.write(b"?" * BLOCK)
+        partial.presume(0, BLOCK)
+        await partial.write(BLOCK, DATA[BLOCK:])
+        assert partial.missing() == []
+        assert await partial.digest() != FILE.etag
+    async with opened(path) as partial:
+        assert partial.missing() == [(0, BLOCK)]
+        assert partial.presumed == 0
+        await partial.write(0, DATA[:BLOCK])
+        assert await partial.digest() == FILE.etag
+
+
+async def test_forgotten_ranges_are_no_longer_presumed(path: Path) -> None:
+    async with opened(path) as partial:
+        partial.presume(0, 2 * BLOCK)
+        await partial.forget(0, BLOCK)
+        assert partial.presumed == BLOCK
+        await partial.write(0, DATA[:BLOCK])
+    assert recorded(path, FILE) == [(0, BLOCK)]
 
 
 async def test_ranges_in_any_order_at_once_give_the_file(path: Path) -> None:
