@@ -100,11 +100,13 @@ class Client:
         exclude: Sequence[str] = (),
         peers: Sequence[str] = (),
         names: Sequence[str] = (),
+        fresh: bool = False,
         priority: int | None = None,
         signatures: Sequence[Mapping[str, str]] = (),
     ) -> TransferView:
         """Start a transfer. `target`: REPO[@REV], a URL, a magnet, or the bytes of a .torrent. `names`: refs that will
-        point at the commit. `signatures`: signed statements that came with a .torrent, as JSON data.
+        point at the commit. `fresh`: fail if no source answers, instead of taking the revision that is in the cache.
+        `signatures`: signed statements that came with a .torrent, as JSON data.
 
         Returns once the target is resolved to a snapshot.
         """
@@ -114,6 +116,7 @@ class Client:
         body |= {"revision": revision, "priority": priority}
         body |= {"include": list(include), "exclude": list(exclude), "peers": list(peers)}
         body |= {"names": list(names)} if names else {}
+        body |= {"fresh": True} if fresh else {}
         body |= {"signatures": list(map(dict, signatures))} if signatures else {}
         return await self._call(TransferView, "POST", "transfers", body=body, timeout=START_SECONDS)
 

@@ -269,6 +269,13 @@ class PartialCluster(P2PModelError):
     exit_code = 8
 
 
+class PartialUpdate(P2PModelError):
+    """Some names in the cache could not be moved to their newest commits; the others were."""
+
+    code = "partial_update"
+    exit_code = 8
+
+
 class Interrupted(P2PModelError):
     """The user stopped the command; verified bytes stay."""
 

@@ -63,6 +63,7 @@ _VERBS = {
     ),
     "token": ("p2pmodel.cli.access.token:token", "Issue, list and revoke machine tokens."),
     "torrent": ("p2pmodel.cli.snapshots.torrent:torrent", "Create a .torrent of a snapshot, or show one."),
+    "update": ("p2pmodel.cli.fetch.update:update", "Move what is in the cache to the newest commits of its branches."),
     "verify": ("p2pmodel.cli.snapshots.verify:verify", "Hash every file of a snapshot in the cache again."),
     "wait": ("p2pmodel.cli.snapshots.wait:wait", "Wait until a snapshot is complete and verified here."),
     "why": ("p2pmodel.cli.transfers.why:why", "Show what limits the rate of a transfer, with advice."),
@@ -104,7 +105,7 @@ def verbs() -> None:
 
     stdout carries the result (a path, or one JSON object with --json); everything else goes to stderr.
     Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 access, 5 integrity, 6 no answer in time,
-    7 this machine (disk, port), 8 a part of the hosts only, 130 interrupted.
+    7 this machine (disk, port), 8 a part only (of hosts, of updates), 130 interrupted.
     """
 
 

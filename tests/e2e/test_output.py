@@ -38,15 +38,14 @@ def test_a_dry_run_lists_missing_files_and_downloads_no_bytes(cli: CommandLine, 
     plan = ("fetch", REPO, "--endpoint", hub.url, "--dry-run")
     done = cli(*plan, "-q")
     assert done.code == 0
-    assert re.fullmatch(
-        r" +2 bytes  config.json\n +300.0 kB  model.safetensors\n +5 bytes  notes/read me.txt\n", done.out
-    )
-    assert json.loads(cli(*plan, "--json").out) == {
-        "repo": REPO,
-        "commit": MODEL.commit,
-        "download": 300_007,
-        "files": [{"path": path, "size": len(data)} for path, data in FILES.items()],
-    }
+    header, *rows = done.out.splitlines()
+    assert header.endswith("FILE")
+    amounts = {"config.json": "2 bytes", "model.safetensors": "300.0 kB", "notes/read me.txt": "5 bytes"}
+    for row, (path, amount) in zip(rows, {**amounts, "total": "300.0 kB"}.items(), strict=True):
+        assert re.fullmatch(rf"{amount} .* {path}", row)
+    plain = json.loads(cli(*plan, "--json").out)
+    assert (plain["repo"], plain["commit"], plain["download"]) == (REPO, MODEL.commit, 300_007)
+    assert {file["path"]: file["download"] for file in plain["files"]} == {p: len(data) for p, data in FILES.items()}
     assert f"3 files, 300.0 kB to download of {REPO}@{MODEL.commit}" in cli(*plan).err
     assert not [r for r in hub.requests if r.method == "GET" and "/resolve/" in r.path]
     assert not list(cli.hub.rglob("blobs"))

@@ -57,7 +57,7 @@ MAKE = {"xfs": ("mkfs.xfs", "-q", "-m", "reflink=1"), "btrfs": ("mkfs.btrfs", "-
 
 @pytest.fixture(params=sorted(MAKE))
 def reflink_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A disk of a file system whose files can share blocks, in a file. Skips where that cannot be made."""
+    """A disk on which files can share blocks, in an image. Skips where that cannot be made."""
     make = MAKE[request.param]
     if os.geteuid() != 0 or shutil.which(make[0]) is None:
         pytest.skip(f"needs root and {make[0]}, to make a disk of {request.param}")

@@ -91,6 +91,7 @@ async def fetch(
             exclude=request.exclude,
             priority=priority,
             names=request.names,
+            fresh=request.fresh,
             signatures=[each.plain for each in signatures],
             peers=[f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in request.peers],
         )

@@ -18,6 +18,7 @@ from p2pmodel.cli.fetch.hand_off import HandOff, engine_options
 from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
 from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
+from p2pmodel.cli.fetch.plan_table import plain_plan, plan_table, plan_words
 from p2pmodel.cli.fetch.ready_handler import ReadyHandler
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
@@ -29,7 +30,6 @@ from p2pmodel.core.content.names import MODELS, Reference, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.notes import info
 from p2pmodel.core.progress.views import EngineState
-from p2pmodel.core.sizes import counted, human
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.loading.formats import OTHER_WEIGHTS
@@ -112,7 +112,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         if flags["dry_run"]:
-            _show_plan(_fetch(request, settings, screen), screen, as_json=flags["as_json"])
+            _show_plan(new_fetch(request, settings, screen), screen, as_json=flags["as_json"])
             return
         if flags["force_download"]:
             run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
@@ -142,7 +142,11 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                 _report_engine(settings, ready, "loading")
                 ready.replace_process()
             return
-        _run(_fetch(request, settings, screen), ready, screen, serves=bool(flags["seed_time"] or flags["seed_ratio"]))
+        _run(new_fetch(request, settings, screen), ready, screen, serves=_serves(flags))
+
+
+def _serves(flags: dict[str, Any]) -> bool:
+    return bool(flags["seed_time"] or flags["seed_ratio"])
 
 
 async def _by_daemon(
@@ -168,7 +172,7 @@ def _needless(flags: dict[str, Any]) -> tuple[str, ...]:
     return OTHER_WEIGHTS if loads and not chosen else ()
 
 
-def _fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -> "Fetch":
+def new_fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter) -> "Fetch":
     """A fetch in this process. Imports the engine: a fetch through the daemon does not need it."""
     from p2pmodel.node.fetch.fetch import Fetch  # noqa: PLC0415 - see above
 
@@ -227,7 +231,7 @@ async def _fetching(fetching: "Fetch", ready: ReadyHandler, meanwhile: bool) -> 
     complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
-        ready(_report(fetched))
+        ready(report_of(fetched))
         complete.set()
 
     async def finish() -> None:
@@ -251,7 +255,7 @@ async def _loading(fetching: "Fetch", ready: ReadyHandler, screen: ConsoleReport
     await fetch_and_load(
         fetching,
         load_options_of(ready.flags),
-        on_ready=lambda fetched: ready(_report(fetched)),
+        on_ready=lambda fetched: ready(report_of(fetched)),
         on_progress=screen.loading,
         use=use,
     )
@@ -269,7 +273,7 @@ async def _command_while_seeding(fetching: "Fetch", ready: ReadyHandler) -> int:
     complete = asyncio.Event()
 
     def on_ready(fetched: FetchResult) -> None:
-        ready(_report(fetched))
+        ready(report_of(fetched))
         complete.set()
 
     async def seed() -> None:
@@ -287,7 +291,7 @@ async def _command_while_seeding(fetching: "Fetch", ready: ReadyHandler) -> int:
         return await ready.run_command()
 
 
-def _report(fetched: FetchResult) -> FetchReport:
+def report_of(fetched: FetchResult) -> FetchReport:
     manifest = fetched.manifest
     return FetchReport(
         fetched.path,
@@ -301,13 +305,10 @@ def _report(fetched: FetchResult) -> FetchReport:
 
 
 def _show_plan(fetching: "Fetch", screen: ConsoleReporter, *, as_json: bool) -> None:
-    manifest, absent = run_interruptible(fetching.plan(), interrupted="interrupted")
-    needed = sum(file.size for file in absent)
+    plan = run_interruptible(fetching.plan(), interrupted="interrupted")
     if as_json:
-        plain = {"repo": str(manifest.repo), "commit": manifest.commit, "download": needed}
-        echo(json.dumps(plain | {"files": [{"path": f.path, "size": f.size} for f in absent]}))
+        echo(json.dumps(plain_plan(plan)))
         return
     with screen.aside():
-        for file in absent:
-            echo(f"{human(file.size):>10}  {file.path}")
-        screen.note(f"{counted(len(absent), 'file')}, {human(needed)} to download of {manifest.repo}@{manifest.commit}")
+        echo(plan_table(plan), nl=False)
+        screen.note(plan_words(plan))

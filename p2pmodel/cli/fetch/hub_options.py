@@ -5,7 +5,6 @@ reason.
 """
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import click
 
 from p2pmodel.cli.terminal.output import echo
 from p2pmodel.core.content.hub_pages import hub_page
+from p2pmodel.core.content.manifest import exact_pattern
 from p2pmodel.core.content.names import DATASETS, MODELS, SPACES, Reference, RepoId
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.snapshot.target import parse_target
@@ -27,7 +27,6 @@ LEFT_OUT = {
 }
 _KINDS = {"model": MODELS, "dataset": DATASETS, "space": SPACES}
 _PATTERNS = ("--include", "--exclude")
-_SPECIAL = re.compile(r"([*?[])")
 
 
 class HubCommand(click.Command):
@@ -101,7 +100,7 @@ def hub_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         options["as_json"] = options["as_json"] or layout == "json"
         options["quiet"] = options["quiet"] or layout == "quiet"
         _drop_ignored(options)
-        options["include"] += tuple(map(_exact, options["filenames"]))
+        options["include"] += tuple(map(exact_pattern, options["filenames"]))
         return verb(**options)
 
     return wrapped
@@ -129,8 +128,3 @@ def _drop_ignored(options: dict[str, Any]) -> None:
         if options.pop(option[2:].replace("-", "_"), None) and not options["quiet"]:
             echo(f"{option} has no effect: {reason}", err=True)
     del options["no_force_download"], options["no_dry_run"]
-
-
-def _exact(path: str) -> str:
-    """The pattern that matches `path` alone, or what is below a folder `path/`."""
-    return _SPECIAL.sub(r"[\1]", path)

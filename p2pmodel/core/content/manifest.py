@@ -16,6 +16,7 @@ MAX_PATH_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 MAX_DEPTH = 32
 
+_SPECIAL = re.compile(r"([*?[])")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,6 +57,11 @@ class Selection:
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+
+
+def exact_pattern(path: str) -> str:
+    """The pattern that selects `path` alone, or what is below a folder `path/`."""
+    return _SPECIAL.sub(r"[\1]", path)
 
 
 @dataclass(frozen=True, slots=True)

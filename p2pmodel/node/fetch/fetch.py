@@ -40,6 +40,7 @@ from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.target import TorrentTarget
 from p2pmodel.node.snapshot.torrents.torrent_names import names_of
+from p2pmodel.node.snapshot.update_plan import Planner, UpdatePlan
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot
@@ -133,11 +134,13 @@ class Fetch:
             voucher = await vouching.voucher(metainfo.manifest)
         return ResolvedTarget(metainfo.manifest, metainfo, vouched_by=voucher)
 
-    async def plan(self) -> tuple[Manifest, list[ManifestFile]]:
-        """The manifest, and the files that `run` would fetch because the cache lacks them or has them damaged."""
-        found = await self.find()
-        repo = self._job.cache.repo(found.manifest.repo)
-        return found.manifest, await asyncio.to_thread(repo.lacking, self._job.selected(found.manifest))
+    async def plan(self, found: ResolvedTarget | None = None) -> UpdatePlan:
+        """What `run` would move. `found` as there."""
+        async with self._job.http, AsyncExitStack() as stack, self._job.mirrors:
+            target = found or await self._find(self._job.engine(stack))
+            origin = await self._job.mirrors.opened(target.metainfo)
+            repo, files = self._job.cache.repo(target.manifest.repo), self._job.selected(target.manifest)
+            return await Planner(repo, target, origin).plan(files)
 
     async def _find(self, engine: LazyEngine) -> ResolvedTarget:
         target, names = self._job.request.target, self._job.request.names
@@ -166,6 +169,7 @@ class Fetch:
             job.monitor,
             to_serve=job.serves,
             to_share=job.may_assemble,
+            fresh=job.request.fresh,
             http=job.http,
         )
 

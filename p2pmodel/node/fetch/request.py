@@ -17,7 +17,7 @@ class FetchRequest:
 
     With neither bound the fetch ends when the snapshot is ready; `FOR_EVER` has no end. `also` selects further files.
     `peers` are connected to beside those that trackers return. `names`: refs that will point at the commit, beside the
-    revision of the target.
+    revision of the target. `fresh`: a revision that no source answers for is an error; else it is what the cache has.
     """
 
     target: Target
@@ -28,6 +28,7 @@ class FetchRequest:
     seed_ratio: float | None = None
     peers: tuple[tuple[str, int], ...] = ()
     names: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

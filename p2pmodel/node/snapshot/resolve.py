@@ -41,12 +41,14 @@ async def find_reference(
     *,
     to_serve: bool = False,
     to_share: bool = False,
+    fresh: bool = False,
     http: HttpPool | None = None,
 ) -> ResolvedTarget:
     """Ask the coordinators and the mirrors, then this cache. Raises the most informative of their errors.
 
     For a commit that is complete here no request is made, unless its swarm is needed `to_serve` it. `to_share`: without
-    a torrent, this node would take part in an assembly. `http` are connections to share.
+    a torrent, this node would take part in an assembly. `fresh`: this cache is not asked for a name. `http` are
+    connections to share.
     """
     if abbreviates(ref.revision):
         ref = await asyncio.to_thread(_unabbreviated, ref, cache)
@@ -54,7 +56,8 @@ async def find_reference(
         held = await asyncio.to_thread(held_manifest, ref, cache, whole=True)
         if held is not None:
             return await SignatureCheck(settings, reporter, http).checked(ResolvedTarget(held, None, vouched_by=CACHE))
-    return await ReferenceSearch(ref, Vouching(settings, origin), cache, reporter, to_share=to_share, http=http).run()
+    vouching, held_names = Vouching(settings, origin), None if fresh else cache
+    return await ReferenceSearch(ref, vouching, held_names, reporter, to_share=to_share, http=http).run()
 
 
 def _unabbreviated(ref: Reference, cache: HubCache) -> Reference:

@@ -114,6 +114,7 @@ class NodeApi:
             tuple(body.exclude),
             peers=tuple((peer.host, peer.port) for peer in peers),
             names=tuple(map(check_name, body.names)),
+            fresh=body.fresh,
         )
         return await self._node.start(request, priority=body.priority)
 

@@ -38,6 +38,9 @@ class StartBody(_Body):
     exclude: _Patterns = []
     peers: list[str] = Field(default=[], max_length=100, description="Peers to connect to, as ADDRESS:PORT.")
     names: list[str] = Field(default=[], max_length=10, description="Refs that will point at the commit.")
+    fresh: bool = Field(
+        default=False, description="Fail if no source answers, instead of taking the revision that is in the cache."
+    )
     priority: int | None = Field(default=None, ge=-100, le=100, description="Queue priority; higher first (default 0).")
 
 

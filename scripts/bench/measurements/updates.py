@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from p2pmodel.core.content.layout import MIB
+from scripts.bench.measurements.update_kills import kill_updates
 from scripts.bench.rigs.machine import P2PMODEL, describe_machine, environment
 from scripts.bench.rigs.programs import Program
 from scripts.bench.rigs.reports import write_json
@@ -118,8 +119,17 @@ def zstd(old: Path, new: Path, root: Path) -> int:
 
 
 def main(options: argparse.Namespace) -> None:
-    """Measure, print, and write the figures to --json."""
+    """Measure, print, and write the figures to --json; with --kills only kill updates."""
     maker = Maker(options)
+    if options.kills:
+        root = Path(tempfile.mkdtemp(prefix="bench-update-", dir=options.dir))
+        try:
+            save(maker.old, root / "old")
+            save([*maker.few_tensors()[:-1], *maker.one_shard()[-1:]], root / "new", {"note": "x" * 1000})
+            kill_updates(root, options.kills, options.seed)
+        finally:
+            shutil.rmtree(root)
+        return
     changes: Mapping[str, Callable[[], Model]] = {
         "one shard": maker.one_shard,
         "a key in each header": lambda: maker.old,

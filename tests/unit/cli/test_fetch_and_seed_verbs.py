@@ -83,14 +83,13 @@ def test_a_dry_run_lists_the_files_to_download(cache: HubCache, snapshot: Path) 
     blob = (snapshot / "config.json").resolve()
     blob.unlink()
     listed = invoke(fetch, "org/model", "--dry-run")
-    assert listed.stdout == "  22 bytes  config.json\n"
+    header, row = listed.stdout.splitlines()
+    assert header.split() == ["DOWNLOAD", "REUSED", "ADOPTED", "RESUMED", "BEFORE", "AFTER", "FILE"]
+    assert row.split() == ["22", "bytes", "-", "-", "-", "22", "bytes", "22", "bytes", "config.json"]
     assert f"1 file, 22 bytes to download of org/model@{snapshot.name}" in listed.stderr
-    assert json.loads(invoke(fetch, "org/model", "--dry-run", "--json").stdout) == {
-        "repo": "org/model",
-        "commit": snapshot.name,
-        "download": 22,
-        "files": [{"path": "config.json", "size": 22}],
-    }
+    plain = json.loads(invoke(fetch, "org/model", "--dry-run", "--json").stdout)
+    assert (plain["repo"], plain["commit"], plain["download"]) == ("org/model", snapshot.name, 22)
+    assert [(file["path"], file["size"], file["download"]) for file in plain["files"]] == [("config.json", 22, 22)]
     assert not blob.exists()
     assert invoke(fetch, "org/model", "--dry-run", "--include", "*.safetensors").stdout == ""
 

@@ -163,13 +163,13 @@ async def test_a_plan_lists_missing_files_and_changes_no_file(node: Node, monkey
     no_engine(monkeypatch, node.swarm)
     async with FakeHub(node.swarm.snapshot) as hub:
         node.use(hub)
-        manifest, absent = await node.fetching("org/model", exclude=("*.txt",)).plan()
-        assert manifest == node.swarm.snapshot.manifest
-        assert {file.path for file in absent} == set(CONTENTS) - {"empty.txt"}
+        plan = await node.fetching("org/model", exclude=("*.txt",)).plan()
+        assert plan.manifest == node.swarm.snapshot.manifest
+        assert {file.path for file in plan.shown} == set(CONTENTS) - {"empty.txt"}
         assert not node.settings.cache_dir.exists()
         publish(node.cache, node.swarm.snapshot, paths=["model.safetensors"], refs=())
-        _, absent = await node.fetching("org/model").plan()
-        assert {file.path for file in absent} == {"config.json", "empty.txt", "nested/other.bin"}
+        plan = await node.fetching("org/model").plan()
+        assert {file.path for file in plan.files if file.download} == {"config.json", "nested/other.bin"}
         assert hub.sent == 0
 
 
