@@ -1,7 +1,8 @@
 """Copies tensors to a GPU in the order in which their bytes arrive, through a ring of pinned buffers.
 
-transformers takes the tensors in its own order and copies each one while it waits. Here every tensor that has arrived
-is on its way before its turn: read from the page cache into a pinned buffer, and copied on a stream of its own.
+transformers takes the tensors in its own order and copies each one while it waits. Here every part that has arrived is
+on its way before its turn: read from the page cache into a pinned buffer, and copied on a stream of its own. A part has
+the size of a buffer: the largest tensors, which arrive last as often as others, are mostly copied when they are whole.
 
 Invariants, to re-check when editing:
 1. A buffer is filled again only after the copy out of it is done.
@@ -14,8 +15,9 @@ Invariants, to re-check when editing:
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -88,6 +90,16 @@ class CudaCopies:
         return bool(ticket.query())
 
 
+@dataclass(slots=True)
+class _TensorCopy:
+    """A tensor on its way: `parts` are not under way yet."""
+
+    place: TensorRange
+    parts: int
+    memory: torch.Tensor | None = None
+    tickets: list[Any] = field(default_factory=list)
+
+
 class DeviceRing:
     """The tensors at `places`, each a sequence of bytes on `device`. A context ends its threads."""
 
@@ -107,7 +119,8 @@ class DeviceRing:
         self._size = size
         self._free: queue.Queue[tuple[torch.Tensor, Any]] = queue.Queue()
         self._work: queue.Queue[TensorRange | None] = queue.Queue(maxsize=READERS)
-        self._held: dict[str, tuple[torch.Tensor, list[Any]]] = {}
+        self._copies = {place.name: _TensorCopy(place, -(-place.size // size)) for place in places}
+        """The tensors that were not taken yet."""
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._stop = threading.Event()
@@ -128,14 +141,16 @@ class DeviceRing:
         with self._changed:
             if not self._threads:
                 self._start()
-            while name not in self._held:
+            held = self._copies[name]
+            while held.parts:
                 if (failure := self._failure or self._watch.failure) is not None:
                     raise failure
                 self._changed.wait(_LOOK)
-            memory, tickets = self._held.pop(name)
-        for ticket in tickets:
+            del self._copies[name]
+        for ticket in held.tickets:
             self._device.wait(ticket)
-        return memory
+        assert held.memory is not None, "only tensors with bytes go through the ring"
+        return held.memory
 
     def _start(self) -> None:
         for _ in range(self._buffers):
@@ -157,49 +172,54 @@ class DeviceRing:
             self._stop.set()
 
     def _distribute(self) -> None:
-        """Give the tensors to the readers as they arrive."""
-        waiting = {place.name: place for place in self._places}
+        """Give the parts of the tensors to the readers as they arrive."""
+        waiting = dict.fromkeys(part for place in self._places for part in _parts(place, self._size))
         try:
             while waiting and not self._stop.is_set():
-                for place in self._watch.wait_for_any(waiting.values(), self._stop):
-                    del waiting[place.name]
-                    self._put(place)
+                for part in self._watch.wait_for_any(waiting, self._stop):
+                    del waiting[part]
+                    self._put(part)
         finally:
             for _ in range(READERS):
                 self._put(None)
 
-    def _put(self, place: TensorRange | None) -> None:
+    def _put(self, part: TensorRange | None) -> None:
         while not self._stop.is_set():
             with suppress(queue.Full):
-                self._work.put(place, timeout=_LOOK)
+                self._work.put(part, timeout=_LOOK)
                 return
 
     def _read(self) -> None:
         while not self._stop.is_set():
             try:
-                place = self._work.get(timeout=_LOOK)
+                part = self._work.get(timeout=_LOOK)
             except queue.Empty:
                 continue
-            if place is None:
+            if part is None:
                 return
-            self._copy(place)
+            self._copy(part)
 
-    def _copy(self, place: TensorRange) -> None:
-        memory, tickets = self._device.empty(place.size), []
-        descriptor = self._watch.file(place.shard).descriptor
-        for offset in range(0, place.size, self._size):
-            length = min(self._size, place.size - offset)
-            buffer, busy = self._free.get()
-            if busy is not None and not self._device.done(busy):
-                self._device.wait(busy)  # invariant 1
-            part = buffer[:length]
-            _fill(descriptor, part, place.start + offset)
-            ticket = self._device.copy(memory[offset : offset + length], part)
-            tickets.append(ticket)
-            self._free.put((buffer, ticket))
+    def _copy(self, part: TensorRange) -> None:
+        copy = self._copies[part.name]
         with self._changed:
-            self._held[place.name] = memory, tickets
-            self._changed.notify_all()
+            memory = copy.memory = self._device.empty(copy.place.size) if copy.memory is None else copy.memory
+        buffer, busy = self._free.get()
+        if busy is not None and not self._device.done(busy):
+            self._device.wait(busy)  # invariant 1
+        source, offset = buffer[: part.size], part.start - copy.place.start
+        _fill(self._watch.file(part.shard).descriptor, source, part.start)
+        ticket = self._device.copy(memory[offset : offset + part.size], source)
+        self._free.put((buffer, ticket))
+        with self._changed:
+            copy.tickets.append(ticket)
+            copy.parts -= 1
+            if not copy.parts:
+                self._changed.notify_all()
+
+
+def _parts(place: TensorRange, size: int) -> Iterator[TensorRange]:
+    for start in range(place.start, place.end, size):
+        yield replace(place, start=start, end=min(start + size, place.end))
 
 
 def _fill(descriptor: int, buffer: torch.Tensor, offset: int) -> None:

@@ -16,6 +16,7 @@ from typing import Self
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.os_errors import DESCRIPTORS, translated
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.range_record import record_stamp
 from p2pmodel.store.files.range_set import RangeSet
 from p2pmodel.store.files.regular import open_regular
 
@@ -32,6 +33,8 @@ class ArrivingFile:
         self._mark = repo.corrupted_at(file)
         self._wrong = False
         self._blob: Path | None = None
+        self._stamp: tuple[int, int, int] | None = None
+        """That of the record that `arrived` follows from."""
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +107,9 @@ class ArrivingFile:
     def _look_at_staged(self) -> bool:
         """Whether the file is staged, and its record says what of it was written."""
         path = self._repo.staged.readable_path(self.file)
+        stamp = record_stamp(path)  # before the record is read: what is written meanwhile has another one
+        if stamp is not None and stamp == self._stamp:
+            return True
         ranges = self._repo.staged.recorded(path, self.file)
         if not ranges:  # not begun, published, or about to be overwritten: then the mark says so
             return False
@@ -118,7 +124,7 @@ class ArrivingFile:
             os.close(descriptor)
             self._wrong = not same or any(ranges.gaps(start, end) for start, end in self.arrived)
         if not self._wrong:
-            self.arrived = ranges
+            self.arrived, self._stamp = ranges, stamp
         return True
 
     def _look_at_blob(self) -> None:

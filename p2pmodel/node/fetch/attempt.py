@@ -212,6 +212,12 @@ class Attempt:
         """Check pieces that other peers complained about, until cancelled."""
         return self._checks.run()
 
+    async def on_disk(self) -> None:
+        """Record the last pieces of a file, which a load waits for, before it is hashed; satisfies
+        `PublishObserver`."""
+        with suppress(Unavailable):  # a slow disk: the load sees them once the file is verified
+            await self._context.record.save_whole(self.torrent)
+
     def file_verified(self, index: int, *, hashed: bool) -> None:
         """Readers may read file `index` to its end, and sources that sent other bytes were wrong: the hub's hash alone
         proves that. Satisfies `PublishObserver`."""

@@ -46,6 +46,9 @@ class DamagedFile(Exception):
 class PublishObserver(Protocol):
     """Receives the events of a publisher."""
 
+    async def on_disk(self) -> None:
+        """A large file is whole and can be read; its hash follows."""
+
     def file_verified(self, index: int, *, hashed: bool) -> None:
         """File `index` is right: by the hash of the whole file (`hashed`), or by its pieces and a signature."""
 
@@ -127,6 +130,8 @@ class Publisher:
             staged = [index for index in batch if index not in self._inventory.complete]
             if staged:
                 await self._torrent.flush()
+                if any(self._file(index).size >= AHEAD_FROM for index in staged):
+                    await self._observer.on_disk()
                 if empty := [index for index in staged if not self._file(index).size]:
                     await asyncio.to_thread(self._publish_empty, empty)
                 if filled := [index for index in staged if self._file(index).size]:

@@ -50,6 +50,16 @@ def read_synced(path: Path, file: ManifestFile) -> RangeSet:
     return _ranges(record.get("synced"))
 
 
+def record_stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes whenever the record of the partial file at `path` is written, or the file is replaced; None without
+    a record or a file."""
+    try:
+        record, file = record_path(path).lstat(), path.lstat()
+    except OSError:
+        return None
+    return record.st_ino, record.st_mtime_ns, file.st_ino
+
+
 @translated()
 def remove_record(path: Path) -> None:
     """Remove the record of the partial file `path`, which is published or removed."""

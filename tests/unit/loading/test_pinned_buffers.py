@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from p2pmodel.loading.pinned_buffers import CopyDevice, DeviceRing
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files import partial_file
+from p2pmodel.store.files.range_set import RangeSet
+from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.late_copies import LateCopies
 from tests.support.slow_download import SlowDownload
@@ -63,6 +67,39 @@ def test_every_tensor_has_its_bytes(watch: ArrivalWatch, late: LateCopies, buffe
             assert bytes(ring.take(place.name).numpy()) == DATA[place.start : place.end], place
     assert late.buffers == buffers
     assert late.allocated == sum(SIZES), "each byte has one place on the device"
+
+
+def test_the_parts_of_a_large_tensor_are_copied_as_they_arrive(tmp_path: Path) -> None:
+    """All but its last bytes are on the device before these come."""
+    snapshot, cache, device = snapshot_of({SHARD: DATA}), HubCache(tmp_path / "hub"), LateCopies()
+    repo = cache.repo(snapshot.manifest.repo)
+    arriving = ArrivingFile(repo, snapshot.file(SHARD))
+    watch, size = ArrivalWatch({SHARD: arriving}), 1 << 12
+    copied: list[int] = []
+    copy = device.copy
+
+    def note(target: torch.Tensor, source: torch.Tensor) -> object:
+        copied.append(source.numel())
+        return copy(target, source)
+
+    device.copy = note  # type: ignore[method-assign,assignment]
+    publish(cache, snapshot)
+    repo.mark_verified(snapshot.manifest.files)
+    watch.look()
+    whole, arriving.arrived = arriving.arrived, RangeSet([(0, len(DATA) - 1)])
+    with DeviceRing(watch, [TensorRange("t", SHARD, 0, len(DATA))], device, size=size) as ring:
+        taking = ThreadPoolExecutor(1).submit(ring.take, "t")
+        deadline = time.monotonic() + PATIENCE
+        while sum(copied) < len(DATA) - size and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sum(copied) == len(DATA) - size
+        assert not taking.done()
+        arriving.arrived = whole
+        watch.wake()
+        assert bytes(taking.result(PATIENCE).numpy()) == DATA
+    assert device.allocated == len(DATA)
+    device.close()
+    watch.close()
 
 
 class NoWait(LateCopies):

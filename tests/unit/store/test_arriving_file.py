@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files import partial_file
@@ -14,6 +15,7 @@ from p2pmodel.store.files.range_record import write_record
 from p2pmodel.store.files.range_set import RangeSet
 from p2pmodel.store.growing_file import GrowingFile, GrowingFileSink
 from p2pmodel.store.publish import publish_blob
+from p2pmodel.store.staging import StagedContents
 from tests.support.hub_snapshot import snapshot_of
 
 DATA = bytes(range(256)) * 64
@@ -65,6 +67,27 @@ def test_recorded_ranges_may_be_read_and_are_not_proved(repo: RepoCache, arrivin
     assert os.pread(arriving.descriptor, 100, 200) == DATA[200:300]
     assert not arriving.is_proved
     assert not arriving.look(), "nothing new"
+
+
+def test_an_unchanged_record_is_not_read_again(
+    repo: RepoCache, arriving: ArrivingFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load looks at all files twenty times a second."""
+    reads: list[Path] = []
+    recorded = StagedContents.recorded
+
+    def note(self: StagedContents, path: Path, file: ManifestFile) -> RangeSet:
+        reads.append(path)
+        return recorded(self, path, file)
+
+    monkeypatch.setattr(StagedContents, "recorded", note)
+    stage(repo, DATA, (0, 100))
+    for _ in range(3):
+        arriving.look()
+    assert len(reads) == 1
+    stage(repo, DATA, (0, 200))
+    assert arriving.look()
+    assert arriving.arrived_bytes == 200
 
 
 def test_the_opened_file_is_proved_by_its_blob(repo: RepoCache, arriving: ArrivingFile) -> None:

@@ -49,6 +49,8 @@ class HaveRecord:
         self._clock = clock
         self._saved = 0
         self._rests_until = 0.0
+        self._turn = asyncio.Lock()
+        """A record that is written after a later one would lack its pieces."""
         self.durable: frozenset[int] = frozenset()
         """Pieces that are right and can be read from their files, as of the last save."""
 
@@ -76,9 +78,20 @@ class HaveRecord:
                     await self.save(torrent)
 
     async def save(self, torrent: DurableTorrent) -> None:
-        """Have received pieces written, and record them. Raises Unavailable when the disk takes too long."""
-        if not self._stats.missing:
-            return
+        """Have received pieces written, and record them, unless none is missing. Raises Unavailable when the disk takes
+        too long."""
+        async with self._turn:
+            if self._stats.missing:
+                await self._save(torrent)
+
+    async def save_whole(self, torrent: DurableTorrent) -> None:
+        """The same before a whole file is hashed, even if none is missing: a load goes on with its last pieces
+        meanwhile. The file must not be published before this returns."""
+        async with self._turn:
+            if self._saved != self._stats.done:
+                await self._save(torrent)
+
+    async def _save(self, torrent: DurableTorrent) -> None:
         began, done = self._clock(), self._stats.done
         try:
             self.durable = durable = await torrent.durable()

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +12,8 @@ import pytest
 from filelock import FileLock
 
 from p2pmodel.errors import IntegrityError
-from p2pmodel.node.fetch.publisher import BATCH, DamagedFile, Publisher
+from p2pmodel.node.fetch import publisher as fetch_publisher
+from p2pmodel.node.fetch.publisher import BATCH, DamagedFile, HashAhead, Publisher
 from p2pmodel.node.snapshot.inventory import take_inventory
 from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.store.cache import RepoCache
@@ -64,6 +65,12 @@ class Desk:
         """The refs that were there when the last blob was."""
         self.hashed: dict[int, bool] = {}
         """By verified file, whether its hash proved it."""
+        self.on_disk_with: list[int] = []
+        """How many blobs were there each time a large file could be read."""
+
+    async def on_disk(self) -> None:
+        blobs = self.repo.folder / "blobs"
+        self.on_disk_with.append(len(list(blobs.iterdir())) if blobs.exists() else 0)
 
     def file_verified(self, index: int, *, hashed: bool) -> None:
         self.hashed[index] = hashed
@@ -165,6 +172,26 @@ async def test_many_small_files_share_flushes(tmp_path: Path) -> None:
     torrent = await desk.publish()
     assert torrent.flushes <= count / BATCH + (os.cpu_count() or 1)
     assert len(desk.swarm.published()) == count
+
+
+async def test_a_large_file_can_be_read_before_it_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_publisher, "AHEAD_FROM", 2)
+    hashed: list[int] = []
+    digests = HashAhead.digests
+
+    async def note(self: HashAhead, indexes: Sequence[int]) -> list[str]:
+        hashed.append(len(desk.on_disk_with))
+        return await digests(self, indexes)
+
+    monkeypatch.setattr(HashAhead, "digests", note)
+    desk = Desk(tmp_path, {"model.safetensors": b"large"})
+    desk.stage()
+    await desk.publish()
+    assert (desk.on_disk_with, hashed) == ([0], [1])
+    small = Desk(tmp_path / "small", {"a.json": b"1", "b.json": b"2"})
+    small.stage()
+    await small.publish()
+    assert small.on_disk_with == [], "the hash of a small file takes no time"
 
 
 async def test_a_client_that_downloads_one_blob_holds_up_no_other(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """When received pieces are saved, and which of them are restored."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,33 @@ async def test_another_torrent_with_the_same_content_is_given_its_pieces(disk: D
     assert PieceRecord(disk.contents, moved).load() == {first + piece for piece in disk.arrived}
     other = Swarm(tmp_path / "other", snapshot_of({"model.bin": b"other".ljust(2 * UNSAVED)})).metainfo
     assert PieceRecord(disk.contents, other).load() == frozenset()
+
+
+async def test_the_last_pieces_are_recorded_before_their_file_is_hashed(disk: Disk) -> None:
+    """A load goes on with them meanwhile."""
+    disk.arrive(len(disk.stats.missing))
+    await disk.record.save(disk)
+    assert await disk.record.load() == frozenset(), "it is about to be published"
+    await disk.record.save_whole(disk)
+    assert await disk.record.load() == disk.arrived
+
+
+async def test_saves_take_turns(disk: Disk) -> None:
+    """A record that is written after a later one would take its pieces back."""
+    durable, running = disk.durable, 0
+
+    async def slow() -> frozenset[int]:
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0.01)
+        running -= 1
+        return await durable()
+
+    disk.durable = slow  # type: ignore[method-assign]
+    disk.arrive(3)
+    await asyncio.gather(disk.record.save(disk), disk.record.save_whole(disk), disk.record.save(disk))
+    assert await disk.record.load() == disk.arrived
 
 
 async def test_no_record_is_made_of_a_file_that_is_published(disk: Disk) -> None:
