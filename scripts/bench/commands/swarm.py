@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "commas; the coordinator is then apart from the seeder")  # fmt: skip
     add("--kill-at", type=float, default=0.5, metavar="SHARE", help="time of --kill, as a share of all bytes wanted")
     add("--restart", type=float, nargs="?", const=3.0, metavar="SECONDS", help="restart the killed after this time")
-    add("--contestants", nargs="+", choices=("ours", *RIVALS), default=["ours"])
+    add("--contestants", nargs="+", choices=("ours", "loading", *RIVALS), default=["ours"],
+        help="`loading`: our nodes, which ask for the next tensors of a load meanwhile (ours)")  # fmt: skip
     add("--set", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="environment of our nodes")
     add("--runs", type=int, default=1, help="runs of each contestant (1)")
     add("--alone", action="store_true", help=MACHINE_TURN)

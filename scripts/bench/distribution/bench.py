@@ -14,9 +14,18 @@ from scripts.bench.commands.swarm import SLOWER
 from scripts.bench.distribution import bound
 from scripts.bench.distribution.contestants import REPO, Contestant
 from scripts.bench.distribution.kills import Kill
-from scripts.bench.distribution.own_nodes import own_nodes
+from scripts.bench.distribution.own_nodes import loading_nodes, own_nodes
 from scripts.bench.distribution.picture import Panel, draw
-from scripts.bench.distribution.report import LEGEND, comparisons, growth, held_up, summary, swarm_table, warnings
+from scripts.bench.distribution.report import (
+    LEGEND,
+    comparisons,
+    delayed_by_loads,
+    growth,
+    held_up,
+    summary,
+    swarm_table,
+    warnings,
+)
 from scripts.bench.distribution.rivals import rival
 from scripts.bench.distribution.run import SwarmRun, Testbed
 from scripts.bench.rigs import namespaces
@@ -57,7 +66,7 @@ class SwarmBench:
                 with ExitStack() as stack:
                     rows += self._cluster(count, stack, report, mixed=mixed)
         report["results"] = [{"contestant": name} | row for name, row in rows]
-        report |= {"growth": growth(rows), "held_up": held_up(rows)}
+        report |= {"growth": growth(rows), "held_up": held_up(rows), "delayed_by_loads": delayed_by_loads(rows)}
         print(swarm_table(rows), LEGEND, *comparisons(rows), *warnings(rows), sep="\n")
         if self._options.plot:
             draw(self._panels, self._options.plot)
@@ -92,8 +101,12 @@ class SwarmBench:
 
     def _contestants(self) -> list[Contestant]:
         options = self._options
-        ours = own_nodes(cold=options.no_seeder, apart=bool(options.kill), env=dict(options.set))
-        return [ours if name == "ours" else rival(name) for name in options.contestants]
+        env = dict(options.set)
+        own = {
+            "ours": own_nodes(cold=options.no_seeder, apart=bool(options.kill), env=env),
+            "loading": loading_nodes(env),
+        }
+        return [own.get(name) or rival(name) for name in options.contestants]
 
     def _contestant(self, each: Contestant, testbed: Testbed, good: bound.Goodput) -> dict[str, Any]:
         options, least = self._options, good.bound(self.size)

@@ -1,5 +1,6 @@
 """Nodes of p2pmodel: warm, cold, or with a coordinator apart from the seeder."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,6 +42,22 @@ def own_nodes(*, cold: bool, apart: bool, env: Mapping[str, str]) -> Contestant:
         return [*_fetch(host), *servers, "--cache-dir", str(home / "hub")]
 
     return Contestant("ours", "line", sources, command, env)
+
+
+def loading_nodes(env: Mapping[str, str]) -> Contestant:
+    """The contestant `loading`: as `ours`, and all nodes ask for the next tensors of a load meanwhile."""
+
+    def command(site: RunSite, host: Host, home: Path) -> list[str]:
+        settings = {
+            "P2PMODEL_COORDINATORS": url_of(site.seeder, COORDINATOR_PORT),
+            "P2PMODEL_SWARM_LISTEN": f"{host.address}:{PEER_PORT}",
+            "HF_ENDPOINT": url_of(site.mirror, MIRROR_PORT),
+            "HF_HUB_CACHE": str(home / "hub"),
+        }
+        program = [sys.executable, "-m", "scripts.bench.distribution.loading_node", REPO]
+        return ["env", *(f"{name}={value}" for name, value in settings.items()), *program]
+
+    return Contestant("loading", "line", _warm_sources, command, env)
 
 
 def _fetch(host: Host) -> list[str]:

@@ -98,11 +98,28 @@ def held_up(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     return [{"contestant": name, "nodes": n, "ratio": last / alike[name, n]} for name, n, last in mixed]
 
 
+def delayed_by_loads(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The delay that the order of loads causes on all nodes: the time of the last node that asks for the next tensors
+    over that of the last one that does not."""
+    plain = {(row["nodes"], row["mixed"]): row["last_seconds"] for name, row in rows if name == "ours"}
+    loading = [(row["nodes"], row["mixed"], row["last_seconds"]) for name, row in rows if name == "loading"]
+    return [
+        {"nodes": nodes, "mixed": mixed, "ratio": last / plain[nodes, mixed]}
+        for nodes, mixed, last in loading
+        if (nodes, mixed) in plain
+    ]
+
+
 def comparisons(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """The figures of `growth` and `held_up`, a line each."""
+    """The figures of `growth`, `held_up` and `delayed_by_loads`, a line each."""
     grown = "{contestant}: the last of {many:.0f} nodes takes {ratio:.3f} times as long as the last of {few:.0f}"
     slowed = "{contestant}, {nodes:.0f} nodes: the quick ones take {ratio:.3f} times as long as without slow ones"
-    return [grown.format(**each) for each in growth(rows)] + [slowed.format(**each) for each in held_up(rows)]
+    delayed = "loads on all {nodes:.0f} nodes: the last one takes {ratio:.3f} times as long as without"
+    return [
+        *(grown.format(**each) for each in growth(rows)),
+        *(slowed.format(**each) for each in held_up(rows)),
+        *(delayed.format(**each) for each in delayed_by_loads(rows)),
+    ]
 
 
 def warnings(rows: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:

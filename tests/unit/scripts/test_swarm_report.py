@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from scripts.bench.distribution.bound import Goodput
 from scripts.bench.distribution.kills import Kill
-from scripts.bench.distribution.report import comparisons, growth, held_up, summary, swarm_table, warnings
+from scripts.bench.distribution.report import (
+    comparisons,
+    delayed_by_loads,
+    growth,
+    held_up,
+    summary,
+    swarm_table,
+    warnings,
+)
 from scripts.bench.rigs.cluster import Link
 
 RUN: dict[str, Any] = {
@@ -69,6 +77,14 @@ def test_growth_is_from_the_fewest_nodes_to_the_most() -> None:
     rows = [("ours", summary([RUN | {"nodes": n, "ready": [last]}], 2.0) | {"mixed": False}) for n, last in SWEEP]
     assert growth(rows) == [{"contestant": "ours", "few": 4, "many": 16, "ratio": 1.25}]
     assert comparisons(rows) == ["ours: the last of 16 nodes takes 1.250 times as long as the last of 4"]
+
+
+def test_nodes_that_load_are_compared_with_as_many_that_do_not() -> None:
+    plain = [("ours", summary([RUN | {"nodes": n}], 2.0) | {"mixed": False}) for n in (4, 8)]
+    loading = ("loading", summary([RUN | {"nodes": 8, "ready": [5.5]}], 2.0) | {"mixed": False})
+    assert delayed_by_loads([*plain, loading]) == [{"nodes": 8, "mixed": False, "ratio": 1.1}]
+    assert delayed_by_loads([plain[0], loading]) == []
+    assert "loads on all 8 nodes: the last one takes 1.100 times" in "\n".join(comparisons([*plain, loading]))
 
 
 def test_quick_nodes_are_compared_with_as_many_that_are_all_quick() -> None:
