@@ -10,6 +10,7 @@ import io
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -18,7 +19,8 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from pydantic import TypeAdapter, ValidationError
 
-from p2pmodel.core.content.names import printable
+from p2pmodel.core.content.names import RepoId, printable, transfer_id
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.progress.diagnosis import Diagnosis
@@ -27,6 +29,7 @@ from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     SERVING,
     EngineState,
+    FirstPiecesView,
     LimitsView,
     NodeView,
     RateLimits,
@@ -127,6 +130,11 @@ class Client:
     async def transfer(self, ident: str) -> TransferView:
         """One transfer."""
         return await self._call(TransferView, "GET", f"transfers/{ident}")
+
+    async def first(self, ident: str, places: Sequence[FileRange]) -> FirstPiecesView:
+        """Request places of a transfer's files before all others."""
+        body = {"places": [{"path": each.path, "start": each.start, "end": each.end} for each in places]}
+        return await self._call(FirstPiecesView, "POST", f"transfers/{ident}/first", body=body)
 
     async def why(self, ident: str) -> Diagnosis:
         """What limits the rate of a transfer now; takes a second."""
@@ -262,6 +270,21 @@ class Client:
         if isinstance(error, TimeoutError):
             return Unavailable("the daemon does not answer", hint="see its log")
         return Unavailable("the daemon has stopped", hint=_RESUMES)
+
+
+class DaemonOrder:
+    """The order in which the daemon at `where` downloads: places that a load beside it waits for come first."""
+
+    def __init__(self, where: Path | Server) -> None:
+        self._where = where
+
+    async def request(self, repo: RepoId, commit: str, places: Sequence[FileRange]) -> bool:
+        """Whether the snapshot comes from a swarm. A daemon that does not take the request changes no order: then the
+        load goes on as the files arrive."""
+        with suppress(P2PModelError):
+            async with Client(self._where) as client:
+                return (await client.first(transfer_id(repo, commit), places)).in_swarm
+        return False
 
 
 def _connector(where: Path | Server) -> aiohttp.BaseConnector:

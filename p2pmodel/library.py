@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from p2pmodel.client import Client, NoDaemon
+from p2pmodel.client import Client, DaemonOrder, NoDaemon
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import load_settings
 from p2pmodel.core.content.manifest import Selection
@@ -73,7 +73,8 @@ async def _loaded(
     cache = HubCache(settings.cache_dir, settings.state_dir)
     if (socket := await _daemon_socket(settings, cache)) is not None:
         follow = partial(_transferred, socket, target, OTHER_WEIGHTS)
-        loading = load_beside(follow, cache, Selection(exclude=OTHER_WEIGHTS), options, on_progress=on_progress)
+        chosen, order = Selection(exclude=OTHER_WEIGHTS), DaemonOrder(socket)
+        loading = load_beside(follow, cache, chosen, options, request=order.request, on_progress=on_progress)
     else:
         fetch = Fetch(FetchRequest(target, exclude=OTHER_WEIGHTS), with_peer_address(settings), Reporter())
         loading = fetch_and_load(fetch, options, on_progress=on_progress)

@@ -42,7 +42,7 @@ class _Generation:
 
     path: Path
     available: Callable[[int], int]
-    request: Callable[[int], None] | None
+    request: Callable[[int], object] | None
     attached: bool = True
     """Whether a writer still writes."""
     verified: bool = False
@@ -77,13 +77,13 @@ class GrowingFile:
 
     @contextmanager
     def written(
-        self, path: Path, available: Callable[[int], int], request: Callable[[int], None] | None = None
+        self, path: Path, available: Callable[[int], int], request: Callable[[int], object] | None = None
     ) -> Iterator["GrowingFileWriter"]:
         """Offer the bytes at `path` to readers while the context lasts.
 
         `available(offset)`: the end of the bytes present from `offset` without a gap; `offset` or less if there are
-        none. `request(offset)` is called again and again while a reader waits for that byte; without it the writer
-        must report its progress. Readers follow a later writer to the same path.
+        none. `request(offset)` is called again and again while a reader waits for that byte, and returns whether it is
+        missing; without `request` the writer must report its progress. Readers follow a later writer to the same path.
         """
         generation = self._generation
         if generation is not None and generation.path == path and not (generation.attached or generation.verified):
@@ -135,13 +135,18 @@ class GrowingFile:
             request(offset)
         await self.version.beyond(version, timeout=every if request else None)
 
+    @property
+    def takes_requests(self) -> bool:
+        """Whether it is written on request now: it comes from a swarm."""
+        generation = self._generation
+        return generation is not None and generation.attached and generation.request is not None
+
     def request(self, offset: int) -> bool:
-        """Ask the writer for the byte at `offset` before others; whether there is one that takes requests."""
+        """Ask the writer for the byte at `offset` before others; whether it is missing, and comes on request."""
         generation = self._generation
         if generation is None or not generation.attached or generation.request is None:
             return False
-        generation.request(offset)
-        return True
+        return bool(generation.request(offset))
 
     async def corrupt(self, generation: _Generation) -> _Generation:
         """Mark the file, then end the readers of `generation`; the generation of later readers."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from p2pmodel.client import Client, NoDaemon
+from p2pmodel.client import Client, DaemonOrder, NoDaemon
+from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.progress.views import LimitsView, RateLimits, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
 from p2pmodel.http.server import serving_unix
@@ -59,6 +61,21 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert (await client.cancel(begun.id)).id == begun.id
     assert (await client.remove(f"org/model@{machine.swarm.snapshot.commit}")).freed >= 0
     assert await client.snapshots() == ()
+
+
+async def test_the_order_of_a_load_beside_the_daemon(machine: Machine, client: Client, path: Path) -> None:
+    manifest, order = machine.swarm.metainfo.manifest, DaemonOrder(path)
+    places = [FileRange(manifest.files[-1].path, 0, 1)]
+    assert not await order.request(manifest.repo, manifest.commit, places), "there is no transfer"
+    ident = (await client.start(machine.swarm.metainfo.raw)).id
+    while not (found := await client.first(ident, places)).in_swarm:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    assert found.pieces == 1
+    assert await order.request(manifest.repo, manifest.commit, places)
+
+
+async def test_without_a_daemon_there_is_no_order(path: Path) -> None:
+    assert not await DaemonOrder(path).request(RepoId("org/model"), "0" * 40, [])
 
 
 async def test_watching_to_the_end(machine: Machine, node: Node, client: Client) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from p2pmodel.cli import options
 from p2pmodel.cli.fetch.fetch_report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import connected
-from p2pmodel.client import Client, NoDaemon
+from p2pmodel.client import Client, DaemonOrder, NoDaemon
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import RepoId, transfer_id
 from p2pmodel.core.progress.progress import Progress, Timings
@@ -104,6 +104,12 @@ async def fetch(
     timings = view.timings or Timings(0.0, 0.0, 0.0, 0.0)
     timings = dataclasses.replace(timings, total=time.monotonic() - began, find=found - began)
     return _reported(view, timings, view.completion or view.progress)
+
+
+def order(settings: Settings) -> DaemonOrder:
+    """The order in which this machine's daemon downloads."""
+    assert settings.daemon.socket is not None
+    return DaemonOrder(settings.daemon.socket)
 
 
 async def report_engine(settings: Settings, repo: str, commit: str, state: EngineState) -> None:

@@ -161,8 +161,15 @@ async def _by_daemon(
 
     cache = HubCache(settings.cache_dir, settings.state_dir)
     chosen = Selection(request.include, request.exclude)
-    given = load_options_of(ready.flags)
-    ready.loaded = await load_beside(follow, cache, chosen, given, on_ready=ready, on_progress=screen.loading)
+    ready.loaded = await load_beside(
+        follow,
+        cache,
+        chosen,
+        load_options_of(ready.flags),
+        request=daemon_fetch.order(settings).request,
+        on_ready=ready,
+        on_progress=screen.loading,
+    )
 
 
 def _needless(flags: dict[str, Any]) -> tuple[str, ...]:

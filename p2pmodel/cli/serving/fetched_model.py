@@ -145,6 +145,7 @@ class ModelFetch:
             HubCache(self.settings.cache_dir, self.settings.state_dir),
             Selection(request.include, request.exclude),
             self.load,
+            request=daemon_fetch.order(self.settings).request,
             on_ready=lambda _report: on_verified(),
             on_progress=on_progress,
         )

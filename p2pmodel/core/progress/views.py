@@ -115,6 +115,15 @@ class PiecesView:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstPiecesView:
+    """What has become of a request for places of a transfer before others. `in_swarm`: whether its files come from
+    peers now; only then does it have an effect. `pieces`: missing pieces of the repository that come first now."""
+
+    in_swarm: bool
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogView:
     """A snapshot's swarm according to the coordinators. `origin_bytes`: bytes that all peers took from mirrors
     under leases. `cut_off`: nodes that got nothing from their peers, and took the rest from mirrors without leases.

@@ -3,11 +3,12 @@
 Invariants, to re-check when editing:
 1. Every wait ends: by bytes, or by the one failure that all waits raise. A thread that waited for ever would keep the
    interpreter from its end.
-2. `look` is called by one thread at a time. Everything else may be called from any thread.
+2. One thread at a time looks, and none after `close`: the thread of a cancelled look goes on. Everything else may be
+   called from any thread.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from p2pmodel.errors import IntegrityError
 from p2pmodel.loading.arrival.shard_order import TensorRange
@@ -23,13 +24,16 @@ class ArrivalWatch:
     def __init__(self, files: Mapping[str, ArrivingFile]) -> None:
         self._files = dict(files)
         self._changed = threading.Condition()
+        self._looking = threading.Lock()
+        self._closed = False
         self._failure: BaseException | None = None
         self._taken = 0
         self._total = 0
 
     def look(self) -> None:
         """Look at the disk once, and wake the waiting threads. Blocks."""
-        changed = [arriving.look() for arriving in self._files.values()]
+        with self._looking:
+            changed = [arriving.look() for arriving in self._files.values()] if not self._closed else []
         wrong = self.wrong
         if wrong:
             self.fail(IntegrityError(f"wrong bytes arrived for {wrong[0]}", hint="they are downloaded again"))
@@ -50,6 +54,10 @@ class ArrivalWatch:
     def file(self, path: str) -> ArrivingFile:
         """The file at `path`."""
         return self._files[path]
+
+    def gaps(self, path: str, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """The parts of [start, end) of the file that cannot be read yet."""
+        return self._files[path].arrived.gaps(start, end)
 
     def wait(self, path: str, start: int, end: int) -> None:
         """Return once [start, end) of the file can be read. Raises the failure."""
@@ -113,9 +121,11 @@ class ArrivalWatch:
         return all(arriving.is_proved for arriving in self._files.values())
 
     def close(self) -> None:
-        """Close the files."""
-        for arriving in self._files.values():
-            arriving.close()
+        """Close the files, once no thread looks at them. Blocks."""
+        with self._looking:
+            self._closed = True
+            for arriving in self._files.values():
+                arriving.close()
 
     def _wait_for(self, condition: Callable[[], bool]) -> None:
         with self._changed:

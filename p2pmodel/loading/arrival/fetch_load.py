@@ -2,12 +2,13 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2pmodel.core.content.manifest import Manifest, Selection
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import NotFound, P2PModelError
 from p2pmodel.loading.arrival.overlap import LOOK_EVERY, ArrivingSnapshot, load_while_arriving
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from p2pmodel.node.snapshot.resolved import ResolvedTarget
 
 R = TypeVar("R")
+RequestOfSnapshot = Callable[[RepoId, str, Sequence[FileRange]], Awaitable[bool]]
+"""As `Request`, for the snapshot of a repository and a commit."""
 
 
 def _ignore(_progress: LoadProgress) -> None:
@@ -53,11 +56,15 @@ async def fetch_and_load(
     async def load() -> None:
         nonlocal outcome
         target = await found
+
+        async def request(places: Sequence[FileRange]) -> bool:
+            return fetch.request_first(target.manifest, places).in_swarm
+
         snapshot = ArrivingSnapshot(
             fetch.repo(target.manifest),
             target.manifest,
             fetch.selected(target.manifest),
-            request=partial(fetch.request_first, target.manifest),
+            request=request,
             first=secrets.randbelow(1 << 16),
         )
         try:
@@ -80,14 +87,15 @@ async def load_beside(
     selection: Selection,
     options: LoadOptions,
     *,
+    request: RequestOfSnapshot,
     on_ready: Callable[[R], object] = lambda _result: None,
     on_progress: OnLoadProgress = _ignore,
 ) -> "Callable[[], LoadedModel]":
     """Follow `fetch`, by which another process downloads into `cache`, and load the model meanwhile.
 
     `fetch` calls its argument with the repository and the commit as soon as they are known, and returns when the
-    snapshot is complete; `on_ready` gets what it returns. What is returned here returns the model, or raises the error
-    of `load_while_arriving`. Raises the errors of the fetch.
+    snapshot is complete; `on_ready` gets what it returns. `request` asks that process for places before others. What is
+    returned here returns the model, or raises the error of `load_while_arriving`. Raises the errors of the fetch.
     """
     found: asyncio.Future[tuple[RepoId, str]] = asyncio.get_running_loop().create_future()
     complete = asyncio.Event()
@@ -104,7 +112,8 @@ async def load_beside(
         try:
             manifest = await _listed(repo, commit, complete)
             files = manifest.select(selection.include, selection.exclude)
-            snapshot = ArrivingSnapshot(repo, manifest, files)
+            first = secrets.randbelow(1 << 16)
+            snapshot = ArrivingSnapshot(repo, manifest, files, request=partial(request, name, commit), first=first)
             outcome = await load_while_arriving(snapshot, complete.wait(), options, on_progress)
         except P2PModelError as error:
             outcome = error

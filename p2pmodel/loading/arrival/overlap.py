@@ -9,20 +9,21 @@ Invariants, to re-check when editing:
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from p2pmodel.core.content.layout import MIB, piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.tasks import companions, in_the_end, in_thread
 from p2pmodel.errors import IntegrityError, Interrupted
 from p2pmodel.loading import optional_imports
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
+from p2pmodel.loading.arrival.need_order import NeedOrder
+from p2pmodel.loading.arrival.order_requests import OrderRequests, Request, no_requests
 from p2pmodel.loading.arrival.progress import LoadPhase, LoadProgress, OnLoadProgress
-from p2pmodel.loading.arrival.shard_order import TensorRange, file_after_file, files_together
+from p2pmodel.loading.arrival.shard_order import TensorRange, begin_with, file_after_file, files_together
 from p2pmodel.loading.formats import INDEX, SINGLE
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.settings_files import is_settings
@@ -36,13 +37,8 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at what has arrived."""
 SEEN_WITHIN = 5.0
 """Seconds after the end of a fetch in which its last records are read, also on a busy machine."""
-REQUEST_EVERY = 0.2
-"""Seconds between two requests for the next pieces."""
-PIECES_AHEAD = 8
-"""Pieces that are requested before all others: at least so many, or so much of the tensors as AHEAD_SHARE says, but
-not more than MOST_AHEAD bytes. The rest stays rarest first, which is what a swarm needs."""
-AHEAD_SHARE = 0.02
-MOST_AHEAD = 256 * MIB
+SHOW_EVERY = 0.2
+"""Seconds between two reports of the progress."""
 MIRROR_FILES_AT_ONCE = 4
 """Files that a copy from mirrors pulls at a time."""
 
@@ -51,14 +47,15 @@ MIRROR_FILES_AT_ONCE = 4
 class ArrivingSnapshot:
     """A snapshot that is being fetched into `repo`: those `files` of `manifest`.
 
-    `request(file, offset)` asks for that byte before others, and returns whether that is possible: it is in a swarm.
-    `first`: the number of the shard to begin with there; it should differ on nodes that start together.
+    `request` asks the download for places before others.
+    `first`: which of the shards to begin with if as much has arrived of several; it should differ on nodes that start
+    together.
     """
 
     repo: RepoCache
     manifest: Manifest
     files: Sequence[ManifestFile]
-    request: Callable[[ManifestFile, int], bool] = lambda _file, _offset: False
+    request: Request = no_requests
     first: int = 0
 
 
@@ -96,14 +93,13 @@ class _Overlap:
         self._options = options
         self._on_progress = on_progress
         self._by_path = {file.path: file for file in snapshot.files}
-        self._settings = [file.path for file in snapshot.files if is_settings(file.path, file.size)]
-        self._weights = [file.path for file in snapshot.files if file.path.endswith(".safetensors")]
-        self._piece = piece_length_for(snapshot.manifest.total_size)
-        self._order: list[TensorRange] = []
-        """The tensors in the order in which they are taken, once it is known."""
-        self._next = 0
-        """How many of them have arrived without a gap in that order."""
-        self._in_swarm = False
+        files = snapshot.files
+        settings = [file for file in files if is_settings(file.path, file.size)]
+        weights = [file for file in files if file.path.endswith(".safetensors")]
+        self._settings = [file.path for file in settings]
+        self._weights = [file.path for file in weights]
+        self._need = NeedOrder(snapshot.manifest.total_size, settings, weights)
+        self._requests: OrderRequests | None = None
         self._built = False
         self._shown: LoadProgress | None = None
 
@@ -123,6 +119,8 @@ class _Overlap:
         try:
             async with companions() as start:
                 start(self._follow(watch))
+                self._requests = OrderRequests(self._need, watch.gaps, self._snapshot.request)
+                start(self._requests.run())
                 loaded = await self._raced(watch, fetched)
                 if loaded is None:
                     return None
@@ -136,7 +134,7 @@ class _Overlap:
             self._show("loaded", watch)
             return self._named(loaded, time.monotonic() - completed)
         finally:
-            watch.close()
+            await in_the_end(asyncio.to_thread(watch.close))
 
     async def _raced(self, watch: ArrivalWatch, fetched: "asyncio.Future[object]") -> "LoadedModel | None":
         """The built model, unless the fetch fails first. None if damaged bytes that are not proved are the reason."""
@@ -179,59 +177,31 @@ class _Overlap:
             here=frozenset(self._by_path),
             listed=frozenset(file.path for file in manifest.files),
             options=self._options,
-            ordering=self._ordered,
+            ordering=partial(self._ordered, watch),
         ).build()
 
-    def _ordered(self, places: list[TensorRange]) -> list[TensorRange]:
+    def _ordered(self, watch: ArrivalWatch, places: list[TensorRange]) -> list[TensorRange]:
         """Called by the building thread, once."""
         shards = sorted({place.shard for place in places})
-        if self._in_swarm:
-            order = file_after_file(places, shards, self._snapshot.first)
+        if self._requests is not None and self._requests.in_swarm:
+            arrived = [watch.file(shard).arrived_bytes for shard in shards]
+            order = file_after_file(places, shards, begin_with(arrived, self._snapshot.first))
         else:
             sizes = {shard: self._by_path[shard].size for shard in shards}
             order = files_together(places, sizes, MIRROR_FILES_AT_ONCE)
-        self._order = order
+        self._need.begin(order)
         return order
 
     async def _follow(self, watch: ArrivalWatch) -> None:
-        """Look at the disk, and request what is needed next, until cancelled."""
-        requested = 0.0
+        """Look at the disk, and show the progress, until cancelled."""
+        shown = 0.0
         while True:
             with suppress(IntegrityError):
                 await asyncio.to_thread(watch.look)
-            if (now := time.monotonic()) >= requested + REQUEST_EVERY:
-                requested = now
-                self._request(watch)
-                self._show("verifying" if self._built else "loading" if self._order else "waiting", watch)
+            if (now := time.monotonic()) >= shown + SHOW_EVERY:
+                shown = now
+                self._show("verifying" if self._built else "loading" if self._need.has_begun else "waiting", watch)
             await asyncio.sleep(LOOK_EVERY)
-
-    def _request(self, watch: ArrivalWatch) -> None:
-        if self._order:
-            self._request_next_tensors(watch)
-            return
-        for path in self._settings:
-            if not watch.file(path).is_verified:
-                self._ask(path, 0, self._by_path[path].size)
-        for path in self._weights:
-            if not watch.file(path).has(0, 1):
-                self._ask(path, 0, 1)
-
-    def _request_next_tensors(self, watch: ArrivalWatch) -> None:
-        order = self._order
-        while self._next < len(order) and _is_there(watch, order[self._next]):
-            self._next += 1
-        ahead = max(PIECES_AHEAD * self._piece, min(int(AHEAD_SHARE * self._snapshot.manifest.total_size), MOST_AHEAD))
-        for place in order[self._next :]:
-            if not _is_there(watch, place):
-                self._ask(place.shard, place.start, min(place.end, place.start + ahead))
-            ahead -= place.size
-            if ahead <= 0:
-                return
-
-    def _ask(self, path: str, start: int, end: int) -> None:
-        file = self._by_path[path]
-        for offset in range(start - start % self._piece, end, self._piece):
-            self._in_swarm = self._snapshot.request(file, offset) or self._in_swarm
 
     def _show(self, phase: LoadPhase, watch: ArrivalWatch) -> None:
         progress = LoadProgress(phase, *watch.progress)
@@ -254,10 +224,6 @@ class _Overlap:
     def _named(self, loaded: "LoadedModel", after_download: float) -> "LoadedModel":
         manifest = self._snapshot.manifest
         return replace(loaded, after_download_seconds=after_download, repo=manifest.repo, commit=manifest.commit)
-
-
-def _is_there(watch: ArrivalWatch, place: TensorRange) -> bool:
-    return watch.file(place.shard).has(place.start, place.end)
 
 
 async def _ended(building: "asyncio.Future[LoadedModel]") -> None:

@@ -27,10 +27,20 @@ class TensorRange:
         return self.end - self.start
 
 
+def begin_with(arrived: Sequence[int], first: int) -> int:
+    """The number of the shard to begin with: the one of which most has `arrived`, of equal ones number `first`.
+
+    A download in order of the files begins with the first one, and stays ahead of the load. One that is rarest first
+    has more of another shard on each node.
+    """
+    most = [number for number, count in enumerate(arrived) if count == max(arrived)]
+    return most[first % len(most)]
+
+
 def file_after_file(places: Iterable[TensorRange], shards: Sequence[str], first: int) -> list[TensorRange]:
     """The tensors shard by shard, from shard number `first` on.
 
-    Nodes that start together begin with different shards, so that each soon has pieces that the others lack.
+    Nodes that start together should begin with different shards, so that each soon has pieces that the others lack.
     """
     turn = {shard: (number - first) % len(shards) for number, shard in enumerate(shards)}
     return sorted(places, key=lambda place: (turn[place.shard], place.start))

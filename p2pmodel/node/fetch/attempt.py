@@ -293,10 +293,13 @@ class Attempt:
             return "mirrors"
         return "seeders" if piece in self._feed.from_seeders else "peers"
 
-    def _bring_first(self, piece: int) -> None:
-        if piece in self._stats.missing and not self._left:
-            with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
-                self.torrent.prioritize(piece)
+    def _bring_first(self, piece: int) -> bool:
+        """Whether it is missing."""
+        if piece not in self._stats.missing or self._left:
+            return False
+        with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
+            self.torrent.prioritize(piece)
+        return True
 
     async def _watch_for_stall(self) -> None:
         """Invariant 3: give up when no source is left, with an error that lists the sources."""

@@ -11,8 +11,10 @@ from p2pmodel.coordinator.client.urls import as_peer
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.progress import cut_off
+from p2pmodel.core.progress.views import FirstPiecesView
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource, Unavailable, WrongTorrent
 from p2pmodel.http_pool import HttpPool
@@ -24,6 +26,7 @@ from p2pmodel.node.fetch.disputes import DisputedFile
 from p2pmodel.node.fetch.download import Download
 from p2pmodel.node.fetch.job import FetchJob, NodeContext
 from p2pmodel.node.fetch.monitor import FetchMonitor
+from p2pmodel.node.fetch.pieces.first_requests import FirstRequests
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
@@ -78,6 +81,7 @@ class Fetch:
             http,
             pace,
         )
+        self._first = FirstRequests(self._job.growing)
 
     async def run(
         self,
@@ -113,9 +117,9 @@ class Fetch:
         """The files that the request selects."""
         return self._job.selected(manifest)
 
-    def request_first(self, manifest: Manifest, file: ManifestFile, offset: int) -> bool:
-        """Ask the peers for the byte at `offset` of `file` before others; whether the file comes from a swarm now."""
-        return self._job.growing.file(self.repo(manifest), file).request(offset)
+    def request_first(self, manifest: Manifest, places: Sequence[FileRange]) -> FirstPiecesView:
+        """Ask the peers for `places` before others, as `FirstRequests` does."""
+        return self._first.request(self.repo(manifest), manifest, places)
 
     @property
     def rollout(self) -> FetchRollout | None:

@@ -19,6 +19,7 @@ from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
+    FirstPiecesView,
     LimitsView,
     NodeView,
     PiecesView,
@@ -35,6 +36,7 @@ from p2pmodel.core.progress.views import (
 )
 from p2pmodel.core.tasks import Version
 from p2pmodel.errors import InvalidInput, NotFound
+from p2pmodel.node.fetch.pieces.first_requests import FirstRequests
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.host_stats import disk_pressure, link_speed
@@ -45,7 +47,7 @@ from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
 from p2pmodel.node.snapshot_views import listed
 from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
-from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
+from p2pmodel.service.control.bodies import ChangeBody, EngineBody, FirstBody, LimitsBody, StartBody
 from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.trust.signatures.statement import SignedStatement
 
@@ -77,6 +79,7 @@ class NodeApi:
         coordinators, timeout = configured(node.settings), node.settings.swarm.coordinator_timeout
         self._rollouts = RolloutSummaries(coordinators, timeout)
         self._catalogs = SwarmViews(coordinators, timeout)
+        self._first = FirstRequests(node.context.growing)
 
     @property
     def version(self) -> Version:
@@ -151,6 +154,14 @@ class NodeApi:
     def engine(self, ident: str, body: EngineBody) -> TransferView:
         """Record the report of an inference engine. Raises InvalidInput, NotFound, Conflict."""
         return self._node.set_engine(ident, body.engine, body.seconds)
+
+    def first(self, ident: str, body: FirstBody) -> FirstPiecesView:
+        """Request places of a transfer's files before all others. Raises InvalidInput, NotFound."""
+        view = self._node.transfer(ident)
+        found = self._node.found(Reference(RepoId(view.repo), view.commit))
+        if found is None:
+            return FirstPiecesView(in_swarm=False, pieces=0)
+        return self._first.request(self._cache.repo(found.manifest.repo), found.manifest, body.ranges)
 
     async def pause(self, ident: str) -> TransferView:
         """Stop downloading and seeding a transfer until it is resumed. Raises NotFound."""

@@ -17,6 +17,7 @@ from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
+    FirstPiecesView,
     LimitsView,
     NodeView,
     PiecesView,
@@ -47,7 +48,7 @@ from p2pmodel.http.openapi import Route, document
 from p2pmodel.http.public_url import public_base
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.service.control.api import NodeApi
-from p2pmodel.service.control.bodies import ChangeBody, EngineBody, LimitsBody, StartBody
+from p2pmodel.service.control.bodies import ChangeBody, EngineBody, FirstBody, LimitsBody, StartBody
 
 MAX_BODY = 24 << 20
 """Bound on a request body in bytes: the largest .torrent in base64."""
@@ -147,6 +148,11 @@ def _transfer_routes(on: "_ControlHandlers") -> list[Route]:
             errors=(NotFound, Conflict),
         ),
         Route(
+            *("POST", f"{one}/first", on.first, "Request places of its files before all others", FirstPiecesView),
+            body=FirstBody,
+            errors=not_found,
+        ),
+        Route(
             *("GET", f"{one}/events", on.watch, "Stream of a transfer at each change until it is gone", TransferView),
             errors=(NotFound, Unavailable),
             events=True,
@@ -234,6 +240,9 @@ class _ControlHandlers:
 
     async def engine(self, request: web.Request) -> web.Response:
         return _answer(self._api.engine(request.match_info["id"], await _body(request, EngineBody)))
+
+    async def first(self, request: web.Request) -> web.Response:
+        return _answer(self._api.first(request.match_info["id"], await _body(request, FirstBody)))
 
     async def why(self, request: web.Request) -> web.Response:
         return _answer(await self._api.why(request.match_info["id"]))

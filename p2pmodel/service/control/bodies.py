@@ -4,10 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.progress.views import SERVING, EngineState
 from p2pmodel.errors import InvalidInput
 from p2pmodel.trust.signatures.sshsig import MAX_SIGNATURE
 from p2pmodel.trust.signatures.statement import MAX_STATEMENT, MAX_STATEMENTS
+
+MOST_PLACES = 1000
+"""Places in one request; the pieces that come first are bounded besides."""
 
 _Patterns = Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=1000)]
 
@@ -48,6 +52,27 @@ class ChangeBody(_Body):
     """The fields of a transfer that a client can change."""
 
     priority: int = Field(ge=-100, le=100, description="Queue priority; higher first.")
+
+
+class PlaceBody(_Body):
+    """Bytes of a file of the snapshot: [start, end)."""
+
+    path: str = Field(max_length=4096)
+    start: int = Field(ge=0, lt=1 << 53)
+    end: int = Field(ge=0, lt=1 << 53)
+
+
+class FirstBody(_Body):
+    """What a load waits for."""
+
+    places: list[PlaceBody] = Field(
+        max_length=MOST_PLACES, description="In the order in which they are needed. Repeat the request while you wait."
+    )
+
+    @property
+    def ranges(self) -> tuple[FileRange, ...]:
+        """The places."""
+        return tuple(FileRange(each.path, each.start, each.end) for each in self.places)
 
 
 class EngineBody(_Body):

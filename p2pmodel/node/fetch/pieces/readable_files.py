@@ -13,7 +13,7 @@ from p2pmodel.swarm.torrents import Metainfo
 
 class ReadableFiles:
     """Offers files of `metainfo` to readers. `durable()`: the pieces on disk; `request(piece)` is called while a reader
-    waits for that piece."""
+    waits for that piece, and returns whether it is missing."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class ReadableFiles:
         growing: GrowingFiles,
         *,
         durable: Callable[[], Collection[int]],
-        request: Callable[[int], None],
+        request: Callable[[int], object],
     ) -> None:
         self._metainfo = metainfo
         self._repo = repo
@@ -69,8 +69,8 @@ class ReadableFiles:
             piece += 1
         return min(span.size, (piece - span.first_piece) * self._metainfo.layout.piece_length)
 
-    def _request_at(self, span: FileSpan, offset: int) -> None:
-        self._request(self._piece_at(span, offset))
+    def _request_at(self, span: FileSpan, offset: int) -> object:
+        return self._request(self._piece_at(span, offset))
 
     def _piece_at(self, span: FileSpan, offset: int) -> int:
         return span.first_piece + offset // self._metainfo.layout.piece_length

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.errors import InvalidInput, LocalResource, NoSpace, Unavailable
 from p2pmodel.loading.arrival import overlap
 from p2pmodel.loading.arrival.fetch_load import fetch_and_load, load_beside
@@ -242,9 +243,17 @@ async def beside(download: SlowDownload, seen: list[LoadProgress], options: Load
         await download.run()
         return download.folder
 
+    async def request(repo: RepoId, commit: str, places: Sequence[FileRange]) -> bool:
+        asked.append((repo, commit, places))
+        return True
+
+    asked: list[tuple[RepoId, str, Sequence[FileRange]]] = []
     cache = HubCache(download.cache.root)
-    outcome = await load_beside(fetch, cache, Selection(), options, on_ready=ready.append, on_progress=seen.append)
+    outcome = await load_beside(
+        fetch, cache, Selection(), options, request=request, on_ready=ready.append, on_progress=seen.append
+    )
     assert ready == [download.folder]
+    assert {(repo, commit) for repo, commit, _ in asked} <= {(manifest.repo, manifest.commit)}
     return outcome()
 
 

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, NoSpace, P2PModelError
 from p2pmodel.loading.answers.chat import answer
 from p2pmodel.loading.arrival import overlap
+from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
 from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
 from p2pmodel.loading.arrival.progress import LoadProgress
 from p2pmodel.loading.model import LoadedModel, load
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.node.snapshot import mirror_copy
+from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.files import partial_file
 from p2pmodel.store.growing_file import GrowingFileSink
 from tests.support.eventually import eventually
@@ -80,7 +83,11 @@ def assert_equal(got: LoadedModel, expected: LoadedModel) -> None:
 @pytest.mark.parametrize("kind", KINDS, indirect=True)
 async def test_every_tensor_is_that_of_the_complete_snapshot(kind: Path, tmp_path: Path, in_swarm: bool) -> None:
     download = SlowDownload.of(kind, tmp_path, seed=len(kind.name), chunk=2048)
-    loaded = await overlapped(download, request=lambda _file, _offset: in_swarm, first=1)
+
+    async def request(_places: Sequence[FileRange]) -> bool:
+        return in_swarm
+
+    loaded = await overlapped(download, request=request, first=1)
     assert_equal(loaded, load(download.folder, device="cpu"))
     assert loaded.after_download_seconds is not None
     assert loaded.model.name_or_path == loaded.model.config.name_or_path == str(download.folder)
@@ -257,17 +264,27 @@ async def test_layers_spread_over_devices(dense: Path, tmp_path: Path) -> None:
 
 async def test_the_next_tensors_are_requested_before_others(dense: Path, tmp_path: Path) -> None:
     """While nothing arrives: the small files and the headers; then the pieces of the first tensors."""
-    asked: list[tuple[str, int]] = []
+    asked: list[Sequence[FileRange]] = []
     download = SlowDownload.of(dense, tmp_path, pause=0.002)
     shards = [file.path for file in download.weights]
 
-    def request(file: object, offset: int) -> bool:
-        asked.append((file.path, offset))  # type: ignore[attr-defined]
+    async def request(places: Sequence[FileRange]) -> bool:
+        asked.append(places)
         return True
 
     await overlapped(download, request=request, first=3)
-    first_asked = {path for path, _ in asked[: len(download.snapshot.files)]}
-    assert {"config.json", *shards} <= first_asked
+    assert {"config.json", *shards} <= {place.path for place in asked[0]}
+
+
+def test_a_look_that_outlives_its_load_opens_nothing(dense: Path, tmp_path: Path) -> None:
+    """A thread cannot be cancelled; it may look after the files were closed."""
+    download = SlowDownload.of(dense, tmp_path)
+    asyncio.run(download.run())
+    watch = ArrivalWatch({file.path: ArrivingFile(download.repo, file) for file in download.weights})
+    watch.close()
+    watch.look()
+    with pytest.raises(ValueError, match="has arrived"):
+        watch.file(download.weights[0].path).descriptor  # noqa: B018
 
 
 def test_the_copy_from_mirrors_pulls_as_many_files_as_the_order_expects() -> None:

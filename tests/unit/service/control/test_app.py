@@ -28,6 +28,7 @@ from p2pmodel.service.control import api as control_api
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import MAX_BODY, control_app, table
 from p2pmodel.service.control.app import _ControlHandlers as Handlers
+from p2pmodel.service.control.bodies import MOST_PLACES
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.statement import SignedStatement, Statement
 from tests.support.eventually import PATIENCE
@@ -63,6 +64,7 @@ OPERATIONS = {
     "PATCH /api/v1/transfers/{id}",
     "POST /api/v1/transfers",
     "POST /api/v1/transfers/{id}/cancel",
+    "POST /api/v1/transfers/{id}/first",
     "POST /api/v1/transfers/{id}/pause",
     "POST /api/v1/transfers/{id}/resume",
     "PUT /api/v1/limits",
@@ -202,6 +204,26 @@ async def test_why_it_is_not_faster(api: Api, machine: Machine, monkeypatch: pyt
     assert (await api.ok("GET", f"transfers/{ident}/why"))["bound"] in ("no peers", "disk")
     await api.ok("POST", f"transfers/{ident}/pause")
     assert (await api.ok("GET", f"transfers/{ident}/why"))["bound"] == "paused"
+
+
+async def test_places_that_a_load_waits_for_come_first(api: Api, machine: Machine) -> None:
+    ident = (await api.ok("POST", "transfers", magic(machine)))["id"]
+    await until(api.node, ident, lambda view: view.progress.phase == "downloading")
+    manifest = machine.swarm.metainfo.manifest
+    largest = max(manifest.files, key=lambda file: file.size)
+    place = {"path": largest.path, "start": largest.size - 1, "end": largest.size}
+    first = f"transfers/{ident}/first"
+    assert await api.ok("POST", first, {"places": [place]}) == {"in_swarm": True, "pieces": 1}
+    [torrent] = machine.engine.torrents.values()
+    span = machine.swarm.metainfo.layout.spans[manifest.files.index(largest)]
+    assert torrent._prioritized == {span.pieces[-1]}
+    assert "has no bytes" in await api.refuses(400, "POST", first, {"places": [place | {"path": "../x"}]})
+    assert "has no bytes" in await api.refuses(400, "POST", first, {"places": [place | {"end": largest.size + 1}]})
+    assert "places" in await api.refuses(400, "POST", first, {"places": [place] * (MOST_PLACES + 1)})
+    await api.refuses(404, "POST", "transfers/none/first", {"places": [place]})
+    await machine.seeder()
+    await until_state(api.node, ident, "seeding")
+    assert await api.ok("POST", first, {"places": [place]}) == {"in_swarm": False, "pieces": 0}
 
 
 async def test_a_snapshot_is_removed_by_its_name(api: Api, machine: Machine) -> None:

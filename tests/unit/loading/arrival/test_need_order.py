@@ -1,0 +1,138 @@
+"""What a load needs next, and how it is requested."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from p2pmodel.core.content.manifest import ManifestFile
+from p2pmodel.core.content.request_window import FileRange, window
+from p2pmodel.loading.arrival import order_requests
+from p2pmodel.loading.arrival.need_order import LISTED, SEARCHED, NeedOrder
+from p2pmodel.loading.arrival.order_requests import OrderRequests
+from p2pmodel.loading.arrival.shard_order import TensorRange, begin_with
+from p2pmodel.store.files.range_set import RangeSet
+from tests.support.eventually import eventually
+from tests.support.hub_snapshot import snapshot_of
+
+WINDOW = LISTED * window(0)
+"""Bytes that are listed."""
+SETTINGS, SHARD, OTHER = snapshot_of(
+    {"config.json": b"{}", "model-1.safetensors": bytes(9), "model-2.safetensors": bytes(8)}
+).manifest.files
+
+
+class Arrived:
+    """What has arrived of each file."""
+
+    def __init__(self) -> None:
+        self.ranges: dict[str, RangeSet] = {}
+
+    def add(self, path: str, start: int, end: int) -> None:
+        self.ranges.setdefault(path, RangeSet()).add(start, end)
+
+    def gaps(self, path: str, start: int, end: int) -> Sequence[tuple[int, int]]:
+        return self.ranges.get(path, RangeSet()).gaps(start, end)
+
+
+@pytest.fixture
+def arrived() -> Arrived:
+    return Arrived()
+
+
+def need(*order: TensorRange, weights: Sequence[ManifestFile] = (SHARD, OTHER)) -> NeedOrder:
+    found = NeedOrder(0, [SETTINGS], weights)
+    found.begin(order)
+    return found
+
+
+def tensor(shard: str, start: int, end: int) -> TensorRange:
+    return TensorRange(f"{shard}:{start}", shard, start, end)
+
+
+def test_settings_and_headers_come_first(arrived: Arrived) -> None:
+    """The headers also when they are there: so it is found out whether the files come from a swarm."""
+    headers = [FileRange(SHARD.path, 0, 1), FileRange(OTHER.path, 0, 1)]
+    assert need().missing(arrived.gaps) == [FileRange("config.json", 0, 2), *headers]
+    arrived.add("config.json", 0, 2)
+    arrived.add(SHARD.path, 0, 9)
+    assert need().missing(arrived.gaps) == headers
+
+
+def test_then_the_missing_parts_of_the_next_tensors_within_a_window(arrived: Arrived) -> None:
+    order = need(tensor("a", 10, 20), tensor("a", 20, WINDOW), tensor("b", 5, 2 * WINDOW))
+    arrived.add("a", 30, WINDOW - 10)
+    arrived.add("b", 5, 25)
+    assert order.missing(arrived.gaps) == [
+        FileRange("a", 10, 30),
+        FileRange("a", WINDOW - 10, WINDOW),
+        FileRange("b", 25, 25 + WINDOW - 30),
+    ]
+    arrived.add("a", 10, WINDOW)
+    assert order.missing(arrived.gaps) == [FileRange("b", 25, 25 + WINDOW)]
+
+
+def test_all_of_a_tensor_that_is_larger_than_a_window_is_requested_in_turn(arrived: Arrived) -> None:
+    order, start = need(tensor("a", 0, 5 * WINDOW)), 0
+    while places := order.missing(arrived.gaps):
+        assert [(each.start, each.end) for each in places] == [(start, start + WINDOW)]
+        arrived.add("a", places[0].start, places[0].end)
+        start += WINDOW
+    assert start == 5 * WINDOW
+
+
+def test_what_lies_far_away_is_not_requested(arrived: Arrived) -> None:
+    """Nor is all of the order searched each time: a model may have many thousands of tensors."""
+    step = WINDOW // 10
+    order = need(*(tensor("a", n * step, (n + 1) * step) for n in range(1000)))
+    arrived.add("a", 1, 900 * step)
+    searched: list[int] = []
+
+    def gaps(path: str, start: int, end: int) -> Sequence[tuple[int, int]]:
+        searched.append(start)
+        return arrived.gaps(path, start, end)
+
+    assert order.missing(gaps) == [FileRange("a", 0, 1)]
+    assert len(searched) <= 10 * SEARCHED // LISTED + 2
+
+
+def test_nothing_is_needed_when_all_is_there(arrived: Arrived) -> None:
+    arrived.add("a", 0, 10)
+    assert need(tensor("a", 0, 10)).missing(arrived.gaps) == []
+
+
+def test_it_begins_with_the_shard_of_which_most_has_arrived() -> None:
+    assert begin_with([3, 9, 3], 0) == begin_with([3, 9, 3], 7) == 1
+    assert [begin_with([5, 1, 5, 5], first) for first in range(4)] == [0, 2, 3, 0]
+    assert begin_with([0], 5) == 0
+
+
+async def test_requests_are_repeated_while_something_is_missing(
+    arrived: Arrived, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The download may begin later, and more can come first when some has arrived."""
+    monkeypatch.setattr(order_requests, "REQUEST_EVERY", 0.001)
+    sent: list[Sequence[FileRange]] = []
+    answers = iter([False, True])
+
+    async def request(places: Sequence[FileRange]) -> bool:
+        sent.append(places)
+        return next(answers, True)
+
+    order = NeedOrder(0, [SETTINGS], [SHARD])
+    requests = OrderRequests(order, arrived.gaps, request)
+    assert not requests.in_swarm
+    running = asyncio.create_task(requests.run())
+    await eventually(lambda: len(sent) > 2, what="the first places are requested again")
+    assert requests.in_swarm
+    order.begin([tensor("a", 0, 3), tensor("a", 3, 9)])
+    await eventually(lambda: sent[-1] == [FileRange("a", 0, 9)], what="the tensors are requested")
+    arrived.add("a", 0, 3)
+    await eventually(lambda: sent[-1] == [FileRange("a", 3, 9)], what="the rest is requested")
+    arrived.add("a", 3, 9)
+    await asyncio.sleep(0.05)
+    count = len(sent)
+    await asyncio.sleep(0.05)
+    assert len(sent) == count, "nothing is missing"
+    running.cancel()
+    await asyncio.wait({running})
