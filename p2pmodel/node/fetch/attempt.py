@@ -19,7 +19,6 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Protocol
 
-from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.core import notes
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.progress import cut_off
@@ -41,6 +40,7 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
+from p2pmodel.node.fetch.torrent_request import torrent_request
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Phase
 from p2pmodel.node.snapshot.inventory import Inventory
@@ -51,7 +51,6 @@ from p2pmodel.origin.origin import Origin
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.publish import check_publish_space
 from p2pmodel.swarm.engine import (
-    AddTorrent,
     DiskFailed,
     Event,
     PeerBanned,
@@ -346,7 +345,7 @@ async def join(
         leases = await ask_for_leases(context, seeders, start, membership)
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = _add_request(context, inventory, links, headers, shuns_seeders=leases.shuns_seeders)
+        request = torrent_request(context, inventory, links, headers, shuns_seeders=leases.shuns_seeders)
         torrent = await membership.add(context.engine, request)
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
@@ -387,19 +386,3 @@ async def join(
 
 def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
     return seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
-
-
-def _add_request(
-    context: DownloadContext, inventory: Inventory, links: FileLinks, headers: frozenset[int], *, shuns_seeders: bool
-) -> AddTorrent:
-    plan, metainfo = context.plan, context.metainfo
-    return AddTorrent(
-        metainfo=metainfo.raw,
-        save_path=context.repo.folder,
-        files={index: str(links.path(i)) for i, index in enumerate(metainfo.file_indexes)},
-        have=inventory.have,
-        wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
-        trackers=tuple(announcing_as("leaseholder", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
-        peers=plan.peers,
-        pieces=headers or None,
-    )
