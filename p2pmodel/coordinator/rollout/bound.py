@@ -39,8 +39,8 @@ def rollout_bound(
     nodes: Sequence[RolloutNode], times: tuple[float | None, float | None, float | None]
 ) -> RolloutBound | None:
     """The bound of a roll-out to `nodes`, with these `times` of the gate of the files (p50, p95, last); None where no
-    node needs a byte."""
-    needing = [node for node in nodes if _need(node) > 0]
+    node needs a byte. Nodes that failed take no part."""
+    needing = [node for node in nodes if node.phase != "failed" and _need(node) > 0]
     if not needing:
         return None
     parts = list(_parts(nodes, needing))

@@ -114,6 +114,14 @@ def test_a_roll_out_that_goes_on_has_the_multiples_that_are_known() -> None:
     assert (found.seconds, found.p50, found.p95, found.last) == (10.0, 2.2, None, None)
 
 
+def test_a_node_that_failed_takes_no_part() -> None:
+    view = finished(ALL | {"d": NodeLinks()}, mirroring=NodeLinks(mirrors=FAST))
+    assert bound(view).unknown == "the rate of the link to d is not known"
+    failed = dataclasses.replace(view.nodes[3], gates={}, phase="failed")
+    found = bound(dataclasses.replace(view, nodes=(*view.nodes[:3], failed)))
+    assert (found.seconds, found.p50, found.last) == (10.0, 2.2, None)
+
+
 def test_the_report_says_it_in_one_line_and_in_json() -> None:
     report = rollout_report(finished(ALL, mirroring=NodeLinks(mirrors=LinkRate(50, "measured"))))
     line = bound_line(report)
