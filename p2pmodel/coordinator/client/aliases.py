@@ -5,11 +5,10 @@ from typing import Any
 
 from p2pmodel.coordinator.alias_messages import ALIASES, ROLLBACK, Alias, alias_of
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
+from p2pmodel.coordinator.client.transport import call
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.http_pool import read_bounded
 
 TIMEOUT = 10.0
 """Seconds in which a coordinator must answer."""
@@ -49,24 +48,13 @@ class AliasClient:
         return self._alias(await self._call("DELETE", ALIASES, _named(ref)))
 
     async def _call(self, method: str, path: str, query: Mapping[str, str], *, publishing: bool = True) -> Any:
-        coordinator = self._coordinator
-        try:
-            async with (
-                session(self._timeout) as http,
-                http.request(
-                    method,
-                    f"{coordinator.url}{path}",
-                    params=query,
-                    headers=coordinator.publishing_headers if publishing else coordinator.headers,
-                    ssl=coordinator.tls,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if response.status != 200:
-                    raise refused(coordinator, await refusal(response, publishing=publishing))
-                body = await read_bounded(response, MAX_LIST)
-        except NETWORK_ERRORS as error:
-            raise unreachable(coordinator, error) from None
+        body = await call(
+            *(self._coordinator, method, path),
+            timeout=self._timeout,
+            query=query,
+            publishing=publishing,
+            limit=MAX_LIST,
+        )
         try:
             return parse_json(body or b"")
         except ValueError:

@@ -12,11 +12,11 @@ from p2pmodel.coordinator.alias_messages import NAME_HEADER, check_alias
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import (
     NETWORK_ERRORS,
+    call,
     reason,
     refusal,
     refused,
     session,
-    unreachable,
 )
 from p2pmodel.core.content.names import Reference, VersionRange, is_version
 from p2pmodel.core.plain_json import parse_json
@@ -115,18 +115,7 @@ async def list_torrents(coordinator: Coordinator, timeout: float) -> list[dict[s
 
     Raises Unavailable, AccessDenied, or what else the coordinator answers.
     """
-    try:
-        async with (
-            session(timeout) as http,
-            http.get(
-                f"{coordinator.url}/catalog", headers=coordinator.headers, ssl=coordinator.tls, allow_redirects=False
-            ) as response,
-        ):
-            if response.status != 200:
-                raise refused(coordinator, await refusal(response))
-            body = await read_bounded(response, MAX_CATALOG)
-    except NETWORK_ERRORS as error:
-        raise unreachable(coordinator, error) from None
+    body = await call(coordinator, "GET", "/catalog", timeout=timeout, limit=MAX_CATALOG)
     with contextlib.suppress(ValueError, TypeError, KeyError):
         if body is not None:
             return [each for each in parse_json(body)["torrents"] if isinstance(each, dict)]

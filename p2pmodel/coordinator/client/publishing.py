@@ -9,7 +9,7 @@ from typing import Any
 from p2pmodel.coordinator.assembly.messages import assembly_path
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.signatures import publish_signature
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, put, session
+from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, call, session
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core import notes
 from p2pmodel.core.backoff import Backoff
@@ -45,21 +45,23 @@ async def publish(
     Raises AccessDenied (also for a name that another publisher has set), Conflict (the catalog has another torrent of
     that commit), InvalidInput or BadTorrent (refused), Unavailable.
     """
-    headers = {"Content-Type": "application/x-bittorrent"} | coordinator.publishing_headers
+    headers = {"Content-Type": "application/x-bittorrent"}
     if source:
         headers |= source.headers()
     query = [("revision", ref) for ref in refs]
     for signed in signatures:
         await publish_signature(coordinator, signed, timeout=timeout)
-    await put(coordinator, "/catalog", headers, timeout=timeout, query=query, body=torrent, publishing=True)
+    await call(
+        *(coordinator, "PUT", "/catalog"), headers=headers, timeout=timeout, query=query, body=torrent, publishing=True
+    )
 
 
 async def publish_source(
     coordinator: Coordinator, info_hash: str, source: Source, *, timeout: float = PUBLISH_TIMEOUT
 ) -> None:
     """Name an endpoint of a torrent in the catalog. Raises NotFound, AccessDenied, InvalidInput, Unavailable."""
-    headers = coordinator.headers | source.headers()
-    await put(coordinator, f"/sources/{info_hash}", headers, timeout=timeout)
+    path = f"/sources/{info_hash}"
+    await call(coordinator, "PUT", path, headers=source.headers(), timeout=timeout, body=b"")
 
 
 async def keep_published(

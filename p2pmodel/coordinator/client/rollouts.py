@@ -1,7 +1,6 @@
 """Roll-outs at a coordinator: begin, read, watch and end them, and report the state of nodes."""
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,7 +8,16 @@ from typing import Any, TypeVar
 import aiohttp
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, refusal, refused, session, unreachable
+from p2pmodel.coordinator.client.transport import (
+    JSON_BODY,
+    NETWORK_ERRORS,
+    NO_HEADERS,
+    call,
+    refusal,
+    refused,
+    session,
+    unreachable,
+)
 from p2pmodel.coordinator.rollout.messages import (
     MAX_ROLLOUT,
     head_of,
@@ -25,7 +33,7 @@ from p2pmodel.coordinator.rollout.nodes import NodeReport, RolloutNode
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
 from p2pmodel.core.content.names import check_node_name
 from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
-from p2pmodel.http_pool import HttpPool, read_bounded, sent_events
+from p2pmodel.http_pool import HttpPool, sent_events
 
 T = TypeVar("T")
 
@@ -152,27 +160,15 @@ class RolloutClient:
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, publishing: bool = False
     ) -> dict[str, Any]:
-        headers = self._coordinator.publishing_headers if publishing else self._coordinator.headers
-        data = None if body is None else io.BytesIO(object_text(body).encode())
-        if data is not None:
-            headers = headers | {"Content-Type": "application/json"}
-        try:
-            async with (
-                session(self._timeout, self._http) as http,
-                http.request(
-                    method,
-                    f"{self._coordinator.url}{path}",
-                    data=data,
-                    headers=headers,
-                    ssl=self._coordinator.tls,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if response.status not in (200, 201):
-                    raise refused(self._coordinator, await refusal(response, publishing=publishing))
-                answer = await read_bounded(response, MAX_ROLLOUT)
-        except NETWORK_ERRORS as error:
-            raise unreachable(self._coordinator, error) from None
+        answer = await call(
+            *(self._coordinator, method, path),
+            timeout=self._timeout,
+            http=self._http,
+            body=None if body is None else object_text(body).encode(),
+            headers=NO_HEADERS if body is None else JSON_BODY,
+            publishing=publishing,
+            limit=MAX_ROLLOUT,
+        )
         return self._read(parsed_object, answer or b"", MAX_ROLLOUT)
 
     def _view(self, plain: dict[str, Any]) -> RolloutView:

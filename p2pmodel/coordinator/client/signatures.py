@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, put, session
+from p2pmodel.coordinator.client.transport import JSON_BODY, NETWORK_ERRORS, call, session
 from p2pmodel.coordinator.signature_messages import SIGNATURES
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.http_pool import HttpPool, read_bounded
@@ -30,9 +30,8 @@ async def find_signatures(
 async def publish_signature(coordinator: Coordinator, signed: SignedStatement, *, timeout: float) -> None:
     """Publish a statement. Raises AccessDenied, InvalidInput, NotFound (a coordinator of an earlier version),
     Unavailable."""
-    headers = {"Content-Type": "application/json"} | coordinator.publishing_headers
     body = json.dumps(signed.plain).encode()
-    await put(coordinator, SIGNATURES, headers, timeout=timeout, body=body, publishing=True)
+    await call(coordinator, "PUT", SIGNATURES, headers=JSON_BODY, timeout=timeout, body=body, publishing=True)
 
 
 async def _ask(

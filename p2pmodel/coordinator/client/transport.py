@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,8 @@ from p2pmodel.origin.failures import UNTRUSTED, reason_of
 NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
 CA_SETTING = "coordinator_ca_file"
 IDENTITY = {"Accept-Encoding": "identity"}
+JSON_BODY = MappingProxyType({"Content-Type": "application/json"})
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MAX_MESSAGE = 64 << 10
 
 
@@ -42,34 +45,41 @@ async def refusal(response: aiohttp.ClientResponse, *, publishing: bool = False)
     return error
 
 
-async def put(
+async def call(
     coordinator: Coordinator,
+    method: str,
     path: str,
-    headers: dict[str, str],
     *,
     timeout: float,
-    query: Sequence[tuple[str, str]] = (),
-    body: bytes = b"",
+    http: HttpPool | None = None,
+    query: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    body: bytes | None = None,
+    headers: Mapping[str, str] = NO_HEADERS,
     publishing: bool = False,
-) -> None:
-    """PUT `body` at `path` of a coordinator. Raises the error of a refusal, and Unavailable.
+    limit: int = _MAX_MESSAGE,
+) -> bytes | None:
+    """Send one request, with this user's tokens, and return the body of the answer; None if it exceeds `limit` bytes.
 
-    `publishing`: the request needs the token of a publisher.
+    Raises the error of a refusal, and Unavailable without an answer. `headers` come beside the tokens; `publishing`:
+    the request needs the token of a publisher.
     """
+    tokens = coordinator.publishing_headers if publishing else coordinator.headers
     try:
         async with (
-            session(timeout) as http,
-            http.put(
+            session(timeout, http) as connections,
+            connections.request(
+                method,
                 f"{coordinator.url}{path}",
                 params=query,
-                data=io.BytesIO(body),
-                headers=headers,
+                data=None if body is None else io.BytesIO(body),
+                headers={**headers, **tokens},
                 ssl=coordinator.tls,
                 allow_redirects=False,
             ) as response,
         ):
             if response.status >= 300:
                 raise refused(coordinator, await refusal(response, publishing=publishing))
+            return await read_bounded(response, limit)
     except NETWORK_ERRORS as error:
         raise unreachable(coordinator, error) from None
 
