@@ -18,6 +18,7 @@ from p2pmodel.errors import AccessDenied, Conflict, restored
 from p2pmodel.loading import optional_imports
 from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
 from p2pmodel.loading.options import LoadOptions
+from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ def load(
     options.check()
     optional_imports.check_installed()
     settings = load_settings(flags={"cache_dir": None if cache_dir is None else str(cache_dir)})
-    loaded = _run(_loaded(repo, revision, options, settings, on_progress or _ignore))
+    with translated():
+        loaded = _run(_loaded(repo, revision, options, settings, on_progress or _ignore))
     if loaded.beside:
         warnings.warn(loaded.beside, stacklevel=2)
     return loaded.model, loaded.processor
@@ -128,7 +130,8 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         thread.join()
     finally:
         if thread.is_alive():
-            loop.call_soon_threadsafe(task.cancel)
+            with suppress(RuntimeError):  # the loop has closed since
+                loop.call_soon_threadsafe(task.cancel)
             thread.join()
     return task.result()
 

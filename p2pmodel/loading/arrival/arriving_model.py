@@ -22,6 +22,7 @@ from p2pmodel.loading.model import LoadedModel, assembled
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.pinned_buffers import CopyDevice, CudaCopies, DeviceRing
 from p2pmodel.loading.weights import TYPES, StateDict, shards_of
+from p2pmodel.os_errors import translated as system_errors_translated
 
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors refuses longer ones."""
@@ -44,9 +45,10 @@ class ArrivingModel:
     options: LoadOptions
     ordering: Ordering
 
+    @system_errors_translated()
     def build(self) -> LoadedModel:
         """The model, with all its tensors, before the files are verified. Blocks. Raises as `model.load`, and what
-        `watch` fails with."""
+        `watch` fails with; LocalResource if the temporary folder cannot be used."""
         check_loadable(str(self.snapshot), self.here, self.listed, allow_pickle=self.options.allow_pickle)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pmodel-")))

@@ -327,6 +327,33 @@ async def test_ctrl_c_ends_load_in_a_script(monkeypatch: pytest.MonkeyPatch) -> 
     assert ended == [True]
 
 
+def test_ctrl_c_at_the_end_of_a_load_in_a_script_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    class Stop(library.threading.Thread):  # type: ignore[name-defined,misc]
+        def join(self, timeout: float | None = None) -> None:
+            super().join(timeout)
+            if not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+
+    async def at_once() -> None:
+        return None
+
+    interrupted: list[bool] = []
+    monkeypatch.setattr(library.threading, "Thread", Stop)
+    with pytest.raises(KeyboardInterrupt):
+        library._run(at_once())
+
+
+def test_load_in_a_script_raises_errors_of_the_package_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(library, "_loaded", fail)
+    with pytest.raises(NoSpace, match="/somewhere"):
+        p2pmodel.load("org/model")
+
+
 def test_wrong_options_of_load_are_refused_at_once() -> None:
     with pytest.raises(InvalidInput, match="'tpu' is not a device name"):
         p2pmodel.load("org/model", device="tpu")

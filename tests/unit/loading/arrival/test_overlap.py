@@ -1,6 +1,7 @@
 """A model that is loaded while its files arrive is the model of the complete snapshot, or there is none."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from p2pmodel.core.content.request_window import FileRange
-from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, NoSpace, P2PModelError
+from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource, NoSpace, P2PModelError
 from p2pmodel.loading.answers.chat import answer
 from p2pmodel.loading.arrival import overlap
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
@@ -198,6 +199,14 @@ async def test_a_failed_fetch_ends_the_load_with_its_error(
 
     with pytest.raises(type(error), match=error.what):
         await overlapped(SlowDownload.of(dense, tmp_path, before=fail))
+
+
+async def test_a_temporary_folder_that_cannot_be_used_is_a_clear_error(
+    dense: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(LocalResource, match="gone"):
+        await overlapped(SlowDownload.of(dense, tmp_path))
 
 
 @pytest.mark.parametrize("after", [0, 40])
