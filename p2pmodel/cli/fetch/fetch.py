@@ -19,6 +19,7 @@ from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
 from p2pmodel.cli.fetch.load_options import load_options, load_options_of
 from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
 from p2pmodel.cli.fetch.plan_table import plain_plan, plan_table, plan_words
+from p2pmodel.cli.fetch.rank_options import fetch_rank, rank_options, rank_wanted
 from p2pmodel.cli.fetch.ready_handler import ReadyHandler
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
@@ -75,6 +76,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
 )
+@rank_options
 @engine_options
 @hub_options
 @options.server
@@ -92,6 +94,9 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
     daemon runs ('p2pmodel daemon'), the daemon downloads the snapshot and then seeds it; with --server that one does.
     """
+    if rank_wanted(flags):
+        fetch_rank(settings, target, revision, flags)
+        return
     request = FetchRequest(
         target=parse_target(target, revision),
         include=flags["include"],
@@ -117,10 +122,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
         if flags["force_download"]:
             run_interruptible(doubt_cached_files(settings, request.target, screen), interrupted=INTERRUPTED)
         if local.elsewhere and (local.folder or wants_load or flags["force_download"] or hand_off.wanted):
-            raise InvalidInput(
-                "with --server the files stay on that machine",
-                hint="give --load, --exec, --print-serve, --local-dir, --force-download there, or leave --server out",
-            )
+            raise _files_stay()
         # The output of the command goes to the same terminal, so the progress bar ends before it.
         aside = partial(_closed, stack) if hand_off.command else screen.aside
         ready = ReadyHandler(
@@ -169,6 +171,13 @@ async def _by_daemon(
         request=daemon_fetch.order(settings).request,
         on_ready=ready,
         on_progress=screen.loading,
+    )
+
+
+def _files_stay() -> InvalidInput:
+    return InvalidInput(
+        "with --server the files stay on that machine",
+        hint="give --load, --exec, --print-serve, --local-dir, --force-download there, or leave --server out",
     )
 
 

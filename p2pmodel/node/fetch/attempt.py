@@ -7,8 +7,8 @@
 2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
-5. An attempt for `headers` downloads those pieces alone, and publishes nothing: another attempt follows, which finds
-   more in older revisions.
+5. An attempt for `only` some pieces publishes nothing: they are headers, with which another attempt finds more in older
+   revisions, or the part of a snapshot that a rank needs.
 """
 
 import asyncio
@@ -89,10 +89,10 @@ class Attempt:
         leases: Leaseholder | NoLeases,
         seeders: Seeders,
         membership: PublicSwarm | SwarmMembership,
-        headers: frozenset[int] = frozenset(),
+        only: frozenset[int] | None = None,
     ) -> None:
         self.membership = membership
-        self.headers = headers
+        self.only = only
         self.torrent = torrent
         self.stall = StallClock(context.plan, torrent, feed, may_mirror=context.origin is not None)
         self._context = context
@@ -106,7 +106,7 @@ class Attempt:
         self._seeders = seeders
         self._disputes = Disputes(context.plan.judged)
         self._left = False
-        self._has_headers = asyncio.Event()
+        self._has_only = asyncio.Event()
         self._bad: deque[int] = deque(maxlen=MOST_BAD)
         """The last pieces that failed their check."""
         self._checks = PieceChecks(context.repo, context.metainfo, context.reporter.note)
@@ -133,11 +133,12 @@ class Attempt:
         )
 
     async def run(self, start: Start) -> None:
-        """Download and publish every planned file, or the headers alone; `start` keeps tasks that end with the attempt.
+        """Download and publish every planned file, or get `only` some pieces; `start` keeps tasks that end with the
+        attempt.
 
         Raises DamagedFile, DisputedFile, WrongTorrent, or the reason why the pieces cannot be had.
         """
-        readable = frozenset() if self.headers else self._context.plan.files - self._inventory.complete
+        readable = frozenset() if self.only is not None else self._context.plan.files - self._inventory.complete
         with self._readable.written(readable, self._inventory.paths):
             start(self.follow_events())
             start(self._context.record.run(self.torrent))
@@ -146,8 +147,9 @@ class Attempt:
             start(self._feed.run())
             start(self._leases.run())
             start(self.membership.watch())
-            if self.headers:
-                await self._has_headers.wait()
+            if self.only is not None:
+                if self._stats.missing:
+                    await self._has_only.wait()
                 return
             try:
                 await self._publish()
@@ -282,8 +284,8 @@ class Attempt:
             self._orphans.progressed(time.monotonic())
         if whole is not None:
             self._publisher.file_is_whole(whole)
-        if self.headers and not self._stats.missing:
-            self._has_headers.set()
+        if self.only is not None and not self._stats.missing:
+            self._has_only.set()
         elif not self._stats.missing:
             self._observer.enter("verifying")
 
@@ -333,8 +335,8 @@ async def join(
     stats.begin_check()
     observer.enter("checking")
     inventory = await own_pieces(context)
-    headers = inventory.headers if headers_first else frozenset()
-    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=headers or None)
+    only = plan.pieces if plan.pieces is not None else (inventory.headers if headers_first else None) or None
+    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=only)
     stats.verified = set(inventory.complete & plan.files)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
@@ -345,7 +347,7 @@ async def join(
         leases = await ask_for_leases(context, seeders, start, membership)
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = torrent_request(context, inventory, links, headers, shuns_seeders=leases.shuns_seeders)
+        request = torrent_request(context, inventory, links, only, shuns_seeders=leases.shuns_seeders)
         torrent = await membership.add(context.engine, request)
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
@@ -380,7 +382,7 @@ async def join(
         leases=leases,
         seeders=seeders,
         membership=membership,
-        headers=headers,
+        only=only,
     )
 
 

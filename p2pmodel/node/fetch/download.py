@@ -60,7 +60,7 @@ class Download:
         web_seed: WebSeed | None = None,
     ) -> None:
         staging = repo.staging(plan.metainfo.manifest.commit)
-        self._stats = PieceStats(plan.metainfo, plan.files)
+        self._stats = PieceStats(plan.metainfo, plan.files, plan.pieces)
         self._context = DownloadContext(
             plan,
             engine,
@@ -92,7 +92,8 @@ class Download:
         await self._leave()
 
     async def download(self) -> None:
-        """Fetch, verify and publish every planned file. Raises the reason when that cannot be done."""
+        """Fetch, verify and publish every planned file, or stage the planned pieces. Raises the reason when that cannot
+        be done."""
         tries = 0
         while True:
             try:
@@ -182,7 +183,7 @@ class Download:
         self._reporter.progress(self.progress())
 
     async def _try(self, *, headers_first: bool) -> bool:
-        """Whether another attempt must follow: this one was for headers."""
+        """Whether another attempt must follow: this one was for headers alone."""
         plan, identity = self._plan, self._context.identity
         async with (
             Seeders(
@@ -199,7 +200,10 @@ class Download:
             self._attempt.stall.progressed()
             self.enter("downloading" if self._stats.missing else "verifying")
             await self._attempt.run(start)
-        if self._attempt.headers:
+            if plan.pieces is not None:  # readable from here on, and a later run finds them
+                await self._attempt.torrent.flush()
+                await self._context.record.save_whole(self._attempt.torrent)
+        if self._attempt.only is not None and plan.pieces is None:
             return True
         self.enter("done")
         return False

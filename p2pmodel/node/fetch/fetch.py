@@ -194,7 +194,7 @@ class FetchRun:
 
     async def run(self) -> None:
         """Fetch, report the snapshot as ready, and serve it."""
-        await self._check_contents()
+        await self.check_contents()
         if self._job.context is None:  # a node records what its clients ask for, not its own starts
             await asyncio.to_thread(note_use, self._repo, self._manifest.commit)
         writable = await self._is_writable()
@@ -205,7 +205,8 @@ class FetchRun:
         else:
             await self._from_mirrors()
 
-    async def _check_contents(self) -> None:
+    async def check_contents(self) -> None:
+        """Raise the error of the policy on contents, if the requested files break it."""
         job, manifest = self._job, self._manifest
         policy = ContentPolicy(job.settings.contents.rules)
         origin = await job.mirrors.opened() if policy.needs_card(manifest.repo) else None
@@ -233,7 +234,7 @@ class FetchRun:
     async def _by_assembly(self) -> None:
         origin = await self._job.mirrors.opened()
         assert origin is not None
-        async with self._downloading(self._manifest.files):
+        async with self.downloading(self._manifest.files):
             context = AssemblyContext(
                 self._manifest,
                 self._found.refs,
@@ -261,7 +262,7 @@ class FetchRun:
     async def _from_mirrors(self, before: AssemblyOutcome | None = None) -> None:
         files = self._job.selected(self._manifest)
         origin = await self._job.mirrors.opened()
-        async with self._downloading(files):
+        async with self.downloading(files):
             copy = MirrorCopy(
                 origin,
                 self._repo,
@@ -310,7 +311,7 @@ class FetchRun:
         origin = await job.mirrors.opened()
         copy = MirrorCopy(origin, self._repo, self._manifest, job.monitor, growing=job.growing)
         try:
-            async with self._downloading(job.selected(self._manifest)):
+            async with self.downloading(job.selected(self._manifest)):
                 await wrong.judge(metainfo, index, copy)
         except WrongTorrent as error:
             if origin is not None:
@@ -326,7 +327,7 @@ class FetchRun:
         check = SignatureCheck(job.settings, job.monitor, job.http)
         signed = await check.replaces_hashes(metainfo, self._found.signatures)
         async with Download(
-            replace(self._plan(metainfo, assembled), judged=judged, hashes_signed=signed),
+            replace(self.plan(metainfo, assembled), judged=judged, hashes_signed=signed),
             engine=engine,
             repo=self._repo,
             origin=await job.mirrors.opened(metainfo),
@@ -334,7 +335,7 @@ class FetchRun:
             growing=job.growing,
             web_seed=job.context.web_seed if job.context else None,
         ) as transfer:
-            async with self._downloading(job.selected(self._manifest)):
+            async with self.downloading(job.selected(self._manifest)):
                 await transfer.download()
             self._ready()
             if job.serves:
@@ -357,7 +358,8 @@ class FetchRun:
                     hint="run the same command again: it downloads what is wrong",
                 )
 
-    def _plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None) -> DownloadPlan:
+    def plan(self, metainfo: Metainfo, assembled: AssemblyOutcome | None = None) -> DownloadPlan:
+        """The download of the requested files by this torrent."""
         settings, manifest = self._job.settings, self._manifest
         chosen = set(self._job.selected(manifest))
         coordinators = configured(settings)
@@ -385,7 +387,8 @@ class FetchRun:
             numbers=self._job.monitor.numbers,
         )
 
-    def _downloading(self, files: Sequence[ManifestFile]) -> AbstractAsyncContextManager[None]:
+    def downloading(self, files: Sequence[ManifestFile]) -> AbstractAsyncContextManager[None]:
+        """As `lock.downloading`."""
         return downloading(self._repo, self._manifest, files, self._found.refs, self._job.monitor)
 
     def _ready(self) -> None:

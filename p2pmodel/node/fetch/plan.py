@@ -32,6 +32,8 @@ class DownloadPlan:
 
     metainfo: Metainfo
     files: frozenset[int]
+    pieces: frozenset[int] | None = None
+    """Of these files only these pieces, which are staged, and nothing is published; None: all, and the files are."""
     refs: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()

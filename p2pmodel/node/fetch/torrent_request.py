@@ -8,9 +8,14 @@ from p2pmodel.swarm.engine import AddTorrent
 
 
 def torrent_request(
-    context: DownloadContext, inventory: Inventory, links: FileLinks, headers: frozenset[int], *, shuns_seeders: bool
+    context: DownloadContext,
+    inventory: Inventory,
+    links: FileLinks,
+    only: frozenset[int] | None,
+    *,
+    shuns_seeders: bool,
 ) -> AddTorrent:
-    """The request to join the swarm with what `inventory` has, for the pieces `headers` alone if there are some.
+    """The request to join the swarm with what `inventory` has, for `only` some pieces (None: all).
 
     `shuns_seeders`: the trackers name no seeders.
     """
@@ -23,5 +28,5 @@ def torrent_request(
         wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
         trackers=tuple(announcing_as("leaseholder", t) for t in plan.trackers) if shuns_seeders else plan.trackers,
         peers=plan.peers,
-        pieces=headers or None,
+        pieces=only,
     )

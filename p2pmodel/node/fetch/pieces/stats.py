@@ -13,13 +13,15 @@ PieceSource = Literal["peers", "seeders", "mirrors"]
 
 
 class PieceStats:
-    """Counts the pieces of `files` (indexes into the manifest), from `begin` on. Sizes in bytes."""
+    """Counts the pieces of `files` (indexes into the manifest), from `begin` on; of these only `pieces` (None: all).
+    Sizes in bytes."""
 
-    def __init__(self, metainfo: Metainfo, files: frozenset[int]) -> None:
+    def __init__(self, metainfo: Metainfo, files: frozenset[int], pieces: frozenset[int] | None = None) -> None:
         self._layout = metainfo.layout
         self._files = files
+        self._pieces = pieces
         self._spans = len(metainfo.manifest.files)
-        self.total = sum(metainfo.manifest.files[i].size for i in files)
+        self.total = self.size(self._wanted()) if pieces is not None else _size_of(metainfo, files)
         self.missing: set[int] = set()
         """Shrinks as pieces arrive; each `begin` replaces the set."""
         self.before: frozenset[int] = frozenset()
@@ -63,7 +65,7 @@ class PieceStats:
     ) -> None:
         """`have` is here; of these, `mirrored` came from mirrors in this run, and `exchanged` from peers, besides what
         has arrived in earlier attempts. `only`: no other piece is missing for now."""
-        wanted = {piece for i in self._files for piece in self._layout.spans[i].pieces}
+        wanted = self._wanted()
         self.missing = (wanted if only is None else wanted & only) - have
         self.mirrored = set((mirrored | self._arrived_from("mirrors")) & have)
         seeded = self._arrived_from("seeders")
@@ -79,6 +81,10 @@ class PieceStats:
         self.from_peers = self._received(wanted & exchanged & have)
         self.from_mirrors = self._received(wanted & self.mirrored)
         self.from_seeders = self._received(wanted & seeded & have)
+
+    def _wanted(self) -> set[int]:
+        every = {piece for i in self._files for piece in self._layout.spans[i].pieces}
+        return every if self._pieces is None else every & self._pieces
 
     def _arrived_from(self, source: PieceSource) -> frozenset[int]:
         return frozenset(piece for piece, each in self._sources.items() if each == source)
@@ -116,7 +122,7 @@ class PieceStats:
     @property
     def has_all(self) -> bool:
         """Whether the whole snapshot is here, not only the wanted files."""
-        return len(self._files) == self._spans and not self.missing
+        return self._pieces is None and len(self._files) == self._spans and not self.missing
 
     def file_progress(self, manifest: Manifest) -> tuple[FileProgress, ...]:
         """The wanted files at this moment."""
@@ -142,3 +148,7 @@ class PieceStats:
     def size(self, pieces: Iterable[int]) -> int:
         """Bytes of `pieces` together."""
         return sum(self._layout.piece_range(piece).length for piece in pieces)
+
+
+def _size_of(metainfo: Metainfo, files: frozenset[int]) -> int:
+    return sum(metainfo.manifest.files[index].size for index in files)

@@ -1,0 +1,1 @@
+"""The part of a snapshot's weights that one rank of a parallel engine needs."""
