@@ -28,10 +28,12 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http.sent_bytes import SentBytes
 from p2pmodel.http.server import serving
+from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.node.private.membership import SwarmMembership
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.service.roles.private_source import PrivateSource
+from p2pmodel.service.roles.source import serving_source
 from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import SwarmCertificate
@@ -77,11 +79,13 @@ class Rig:
     def url(self) -> str:
         return self.source.source(self.coordinator, MANIFEST).endpoint
 
-    async def get(self, tls: MutualTls, path: str = PATH, *, address: str = "127.0.0.1") -> tuple[int, bytes]:
+    async def get(
+        self, tls: MutualTls, path: str = PATH, *, address: str = "127.0.0.1", url: str = ""
+    ) -> tuple[int, bytes]:
         """Status and body; (0, b"") where the connection ends without a response."""
         async with ClientSession(connector=TCPConnector(local_addr=(address, 0))) as session:
             try:
-                ask = session.get(f"{self.url}/{path}", ssl=tls.client, server_hostname=tls.name)
+                ask = session.get(f"{url or self.url}/{path}", ssl=tls.client, server_hostname=tls.name)
                 async with ask as response:
                     return response.status, await response.read()
             except (ClientError, ConnectionError, ssl.SSLError):
@@ -151,6 +155,24 @@ async def test_a_right_certificate_at_an_unlisted_address_gets_no_byte(rig: Rig)
     assert status in (401, 403)
     assert CONTENT[:32] not in body
     assert rig.sent.bytes == 0
+
+
+async def test_a_daemon_offers_its_private_snapshots_beside_the_public_ones(rig: Rig, tmp_path: Path) -> None:
+    node, daemon, address = await rig.member("a" * 16), await rig.member("b" * 16), ListenAddress("127.0.0.1", 7001)
+    settings = Settings(cache_dir=tmp_path, mirrors=())
+    source = serving_source(HubCache(tmp_path), address, settings, grace=0.2, note=print, traffic=Traffic())
+    async with source as web_seed:
+        public = web_seed.source(rig.coordinator, MANIFEST)
+        async with web_seed.offering(MANIFEST, daemon):
+            private = web_seed.source(rig.coordinator, MANIFEST)
+            assert (private.endpoint.split(":")[0], private.token) == ("https", "")
+            assert await rig.get(node.tls, url=private.endpoint) == (200, CONTENT)
+            assert web_seed.sent(MANIFEST) == len(CONTENT)
+            headers = {"Authorization": f"Bearer {public.token}"}
+            async with ClientSession(headers=headers) as http, http.get(f"{public.endpoint}/{PATH}") as answer:
+                assert answer.status == 404, "that is for public snapshots"
+        assert web_seed.source(rig.coordinator, MANIFEST) == public
+        assert await rig.get(node.tls, url=private.endpoint) == (0, b"")
 
 
 async def test_over_plain_http_there_is_nothing(rig: Rig) -> None:
