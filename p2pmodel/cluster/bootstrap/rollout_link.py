@@ -4,7 +4,7 @@ A coordinator that does not take part costs no roll-out: the hosts are then aske
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
 from p2pmodel.coordinator.rollout.links import NodeLinks
+from p2pmodel.coordinator.rollout.messages import MAX_CHECKS
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
     Gate,
@@ -28,7 +29,6 @@ from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 
-AT_ONCE = 16
 LAST_WORDS = 15.0
 """Seconds for which a coordinator that is away at the end is tried again."""
 RETRY = 1.0
@@ -58,7 +58,6 @@ class RolloutLink:
         self._view: RolloutView | None = None
         self._news = NodeNews()
         self._watch: asyncio.Task[None] | None = None
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __aenter__(self) -> Self:
         plan = self._plan
@@ -94,14 +93,12 @@ class RolloutLink:
             heard = {node.name for node in view.nodes if node.ready(view.spec.last_gate)}
             known = [(entry, phase) for entry in entries if (phase := _PHASES.get(entry.stage))]
             late = [(entry, phase) for entry, phase in known if phase == "failed" or entry.name not in heard]
-            await asyncio.gather(*(self._told(view.id, entry, phase) for entry, phase in late))
+            await self._reported({entry.name: _report(entry, phase) for entry, phase in late})
 
     async def tell_mirroring(self, entries: Iterable[HostEntry]) -> None:
         """Report that seeders on these hosts mirror the snapshot, and the mirrors' rate as the preflight found it."""
-        if (view := self._view) is not None:
-            links = ((entry, NodeLinks(mirrors=entry.mirrors, mirroring=True)) for entry in entries)
-            reports = ((entry, NodeReport("expected", links=known)) for entry, known in links)
-            await asyncio.gather(*(self._reported(view.id, entry, report) for entry, report in reports))
+        known = ((entry.name, NodeLinks(mirrors=entry.mirrors, mirroring=True)) for entry in entries)
+        await self._reported({name: NodeReport("expected", links=links) for name, links in known})
 
     async def conclude(self, entries: Sequence[HostEntry]) -> RolloutView | None:
         """Tell the last of the hosts, and return the coordinator's record; None if it keeps none.
@@ -143,16 +140,17 @@ class RolloutLink:
         self._view = view
         self._news.take(view, asyncio.get_running_loop().time())
 
-    async def _told(self, ident: str, entry: HostEntry, phase: NodePhase) -> None:
-        checks = tuple(PreflightCheck(c.name, c.outcome != "failed", c.found) for c in entry.checks)
-        error = entry.failure
-        failure = NodeFailure(error.code, error.what, error.hint) if error else None
-        await self._reported(ident, entry, NodeReport(phase, failure=failure, preflight=checks or None))
-
-    async def _reported(self, ident: str, entry: HostEntry, report: NodeReport) -> None:
-        async with self._turns:
+    async def _reported(self, reports: Mapping[str, NodeReport]) -> None:
+        if self._view is not None and reports:
             with suppress(P2PModelError):  # a roll-out that is over, or a coordinator that is gone
-                await self._client.report(ident, entry.name, report)
+                await self._client.report(self._view.id, reports)
+
+
+def _report(entry: HostEntry, phase: NodePhase) -> NodeReport:
+    checks = tuple(PreflightCheck(c.name, c.outcome != "failed", c.found) for c in entry.checks[:MAX_CHECKS])
+    error = entry.failure
+    failure = NodeFailure(error.code, error.what, error.hint) if error else None
+    return NodeReport(phase, failure=failure, preflight=checks or None)
 
 
 def _lacks(view: RolloutView, entries: Iterable[HostEntry]) -> bool:

@@ -19,6 +19,7 @@ from p2pmodel.coordinator.client.transport import (
     unreachable,
 )
 from p2pmodel.coordinator.rollout.messages import (
+    MAX_ON_BEHALF,
     MAX_ROLLOUT,
     head_of,
     node_of,
@@ -91,10 +92,13 @@ class RolloutClient:
         """End a roll-out. Returns its last state. Raises NotFound, Forbidden."""
         return self._view(await self._call("DELETE", f"/rollouts/{rollout_id(ident)}", publishing=True))
 
-    async def report(self, ident: str, node: str, report: NodeReport) -> None:
-        """Report on behalf of a node, for a launcher. Raises NotFound, and Conflict for a roll-out that is over."""
-        path = f"/rollouts/{rollout_id(ident)}/nodes/{check_node_name(node)}"
-        await self._call("POST", path, report_plain(report))
+    async def report(self, ident: str, reports: Mapping[str, NodeReport]) -> None:
+        """Report on behalf of nodes, by their names, for a launcher. Raises NotFound, and Conflict for a roll-out that
+        is over."""
+        plain = [(check_node_name(name), report_plain(report)) for name, report in reports.items()]
+        for first in range(0, len(plain), MAX_ON_BEHALF):
+            some = dict(plain[first : first + MAX_ON_BEHALF])
+            await self._call("POST", f"/rollouts/{rollout_id(ident)}/nodes", {"reports": some})
 
     async def report_own(self, node: str, reports: Sequence[SnapshotReport]) -> frozenset[tuple[str, str]]:
         """Report the state of this node. Returns repository and commit of the snapshots with an open roll-out."""

@@ -33,8 +33,10 @@ MAX_REPORT = 64 << 10
 """Bytes of the longest report of one node."""
 MAX_REPORTS = 64
 """Reports in one message of a node."""
+MAX_ON_BEHALF = 64
+"""Reports in one message of a launcher: each has a phase, a failure, and checks."""
 MAX_SPEC = 1 << 20
-"""Bytes of the longest request for a roll-out."""
+"""Bytes of the longest request for a roll-out, and of the longest message of a launcher."""
 MAX_ROLLOUT = 64 << 20
 """Bytes of the longest state of a roll-out."""
 MAX_CHECKS = 32

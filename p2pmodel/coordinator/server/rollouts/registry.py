@@ -10,7 +10,7 @@ Invariants, to re-check when editing:
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from p2pmodel.coordinator.rollout.nodes import (
@@ -122,13 +122,20 @@ class Rollouts:
         check_node_name(name)
         taken = self._listing(name, self._open.get((str(repo), commit), []))
         for rollout in taken:
-            await self._take(rollout, name, report, told_by_node)
+            if self._take(rollout, name, report, told_by_node):
+                await self._save(rollout)
         return tuple(rollout.id for rollout in taken)
 
-    async def report_on_behalf(self, ident: str, name: str, report: NodeReport) -> RolloutView:
-        """Take a report of a launcher. Raises NotFound, and Conflict for a roll-out that is over."""
-        rollout = self._find(ident)
-        await self._take(rollout, check_node_name(name), report, told_on_behalf)
+    async def report_on_behalf(self, ident: str, reports: Mapping[str, NodeReport]) -> RolloutView:
+        """Take reports of a launcher, by the names of the nodes. Raises NotFound, and Conflict for a roll-out that is
+        over; one that ends with some of them needs no more."""
+        rollout, moved = self._find(ident), False
+        for place, (name, report) in enumerate(reports.items()):
+            if place and not rollout.open:
+                break
+            moved |= self._take(rollout, check_node_name(name), report, told_on_behalf)
+        if moved:
+            await self._save(rollout)
         return rollout.view(self._clock())
 
     def numbers(self, name: str, repo: RepoId, commit: str, report: NodeReport) -> None:
@@ -161,14 +168,14 @@ class Rollouts:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    async def _take(self, rollout: Rollout, name: str, report: NodeReport, by: Transition) -> None:
+    def _take(self, rollout: Rollout, name: str, report: NodeReport, by: Transition) -> bool:
+        """Take a report. Returns whether it must be saved before it is answered."""
         before = rollout.node(name)
         rollout.take(name, report, self._clock(), self._wall(), by)
         after = rollout.node(name)
         self._note_change(rollout)
         moved = before is None or after is None or (before.phase, before.gates) != (after.phase, after.gates)
-        if moved or (before and after and before.preflight != after.preflight):
-            await self._save(rollout)
+        return moved or bool(before and after and before.preflight != after.preflight)
 
     def _note_change(self, rollout: Rollout) -> None:
         self._changed.add(rollout.id)

@@ -6,7 +6,7 @@ GET    /rollouts/<id>                one, with its nodes and its report
 GET    /rollouts/<id>/events         server-sent events at each change
 DELETE /rollouts/<id>                end it
 POST   /rollouts/reports             a node's own reports on snapshots
-POST   /rollouts/<id>/nodes/<name>   a report on behalf of a node
+POST   /rollouts/<id>/nodes          reports on behalf of nodes
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.coordinator.rollout.messages import (
+    MAX_ON_BEHALF,
     MAX_REPORT,
     MAX_REPORTS,
     MAX_SPEC,
@@ -65,7 +66,7 @@ class RolloutRoutes:
             ("GET", _ROLLOUT, self.handle_get, Rights.NONE),
             ("DELETE", _ROLLOUT, self.handle_end, Rights.PUBLISHER),
             ("GET", _ROLLOUT + "/events", self.handle_events, Rights.NONE),
-            ("POST", _ROLLOUT + "/nodes/{name}", self.handle_report_on_behalf, Rights.NONE),
+            ("POST", _ROLLOUT + "/nodes", self.handle_reports_on_behalf, Rights.NONE),
         ]
 
     async def run(self, _app: web.Application) -> Any:
@@ -123,11 +124,14 @@ class RolloutRoutes:
                 open_rollouts.append({"repo": str(repo), "commit": commit, "rollouts": ids})
         return web.json_response({"open": open_rollouts})
 
-    async def handle_report_on_behalf(self, request: web.Request) -> web.Response:
-        """Take a report on behalf of a node. Returns the roll-out without its nodes."""
+    async def handle_reports_on_behalf(self, request: web.Request) -> web.Response:
+        """Take reports on behalf of nodes, all or none. Returns the roll-out without its nodes."""
         self._view(request, Verb.READ)
-        report = report_of(await _body(request, MAX_REPORT))
-        view = await self._rollouts.report_on_behalf(request.match_info["id"], request.match_info["name"], report)
+        reports = (await _body(request, MAX_SPEC)).get("reports")
+        if not isinstance(reports, dict) or not 0 < len(reports) <= MAX_ON_BEHALF:
+            raise InvalidInput(f"'reports' has the reports of 1 to {MAX_ON_BEHALF} nodes by their names")
+        parsed = {check_node_name(name): report_of(report) for name, report in reports.items()}
+        view = await self._rollouts.report_on_behalf(request.match_info["id"], parsed)
         return web.json_response(head_plain(view))
 
     def _view(self, request: web.Request, verb: Verb) -> RolloutView:

@@ -1,6 +1,7 @@
 """Roll-outs over HTTP: rights, bounds, and the client's view of them."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -47,7 +48,8 @@ class Rig:
     async def status(self, method: str, path: str, data: str | None = None, token: str = TOKEN) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers["Content-Type"] = "application/json"
-        async with self.http.request(method, self.url + path, data=data, headers=headers) as response:
+        body = None if data is None else io.BytesIO(data.encode())
+        async with self.http.request(method, self.url + path, data=body, headers=headers) as response:
             return response.status, await response.json()
 
 
@@ -70,7 +72,7 @@ async def test_a_rollout_from_its_begin_to_its_end() -> None:
         states: list[str] = []
         watching = asyncio.create_task(seen(on.member.watch(made.id), states))
         checks = (PreflightCheck("disk", ok=True, detail="90 GB free"),)
-        await on.member.report(made.id, "a", NodeReport("preflight", preflight=checks))
+        await on.member.report(made.id, {"a": NodeReport("preflight", preflight=checks)})
         opened = await on.member.report_own("a", [SnapshotReport(str(REPO), COMMIT, NUMBERS)])
         assert opened == {(str(REPO), COMMIT)}
         assert await on.member.report_own("a", [SnapshotReport("org/other", COMMIT, NUMBERS)]) == frozenset()
@@ -83,7 +85,7 @@ async def test_a_rollout_from_its_begin_to_its_end() -> None:
         assert states[-1] == "complete: loaded, loaded"
         assert (await on.client.all())[0].state == "complete"
         with pytest.raises(Conflict):
-            await on.client.report(made.id, "a", NodeReport("failed"))
+            await on.client.report(made.id, {"a": NodeReport("failed")})
 
 
 async def test_the_whole_state_has_the_report() -> None:
@@ -106,7 +108,7 @@ async def test_members_read_and_report_and_only_publishers_begin_and_end() -> No
             await on.member.end(made.id)
         for path in ("/rollouts", f"/rollouts/{made.id}", f"/rollouts/{made.id}/events", "/metrics"):
             assert (await on.status("GET", path, token=""))[0] == 401
-        for path in ("/rollouts/reports", f"/rollouts/{made.id}/nodes/a"):
+        for path in ("/rollouts/reports", f"/rollouts/{made.id}/nodes"):
             assert (await on.status("POST", path, "{}", token=""))[0] == 401
         with pytest.raises(AccessDenied):
             await RolloutClient(Coordinator(on.url, "wrong-token-of-a-member")).read(made.id)
@@ -121,9 +123,9 @@ async def test_members_read_and_report_and_only_publishers_begin_and_end() -> No
         ("/rollouts/reports", json.dumps({"node": "a", "reports": [{}] * 65})),
         ("/rollouts/reports", json.dumps({"node": "a", "reports": [{"repo": "org/model", "commit": "main"}]})),
         ("/rollouts/reports", " " * (65 << 10)),
-        ("/rollouts/ID/nodes/a", '{"phase": "asleep"}'),
-        ("/rollouts/ID/nodes/a%20b", '{"phase": "starting"}'),
-        ("/rollouts/ID/nodes/a", "x" * 70_000),
+        ("/rollouts/ID/nodes", '{"reports": {"a": {"phase": "asleep"}}}'),
+        ("/rollouts/ID/nodes", '{"reports": {"a b": {"phase": "starting"}}}'),
+        ("/rollouts/ID/nodes", "x" * ((1 << 20) + 1)),
     ],
 )
 async def test_a_malformed_request_is_refused_with_one_line(path: str, body: str) -> None:
@@ -199,7 +201,7 @@ async def test_metrics_have_phases_gates_and_rates() -> None:
         made = await on.client.create(SPEC)
         await on.member.report_own("a", [SnapshotReport(str(REPO), COMMIT, NUMBERS)])
         failure = NodeFailure("no_space", "the disk is full")
-        await on.member.report(made.id, "b", NodeReport("failed", failure=failure))
+        await on.member.report(made.id, {"b": NodeReport("failed", failure=failure)})
         await on.member.report_own("x", [SnapshotReport(str(REPO), COMMIT, NodeReport("files_ready"))])
         await on.member.report_own("a", [SnapshotReport(str(REPO), COMMIT, NodeReport("files_ready"))])
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -213,3 +215,40 @@ async def test_metrics_have_phases_gates_and_rates() -> None:
     assert ready == {"files": 0.5, "loaded": 0}
     assert {s.labels["nodes"] for s in families["p2pmodel_rollout_gate_seconds"].samples} == {"first", "p50"}
     assert not families["p2pmodel_rollout_bound_seconds"].samples  # no rate of a link is known
+
+
+async def test_a_launcher_reports_many_nodes_with_few_requests_and_writes() -> None:
+    names = tuple(f"gpu{number:04d}" for number in range(1000))
+    async with rig() as on:
+        made = await on.client.create(RolloutSpec(REPO, COMMIT, names))
+        versions = on.rollouts.version.value
+        sent: list[str] = []
+        call = on.member._call
+
+        async def counted(method: str, path: str, body: Any = None) -> dict[str, Any]:
+            sent.append(path)
+            return await call(method, path, body)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(on.member, "_call", counted)
+            await on.member.report(made.id, {name: NodeReport("starting") for name in names})
+        assert sent == [f"/rollouts/{made.id}/nodes"] * 16
+        assert on.rollouts.version.value > versions
+        assert {node.phase for node in (await on.member.read(made.id)).nodes} == {"starting"}
+
+
+async def test_of_reports_on_behalf_all_are_taken_or_none() -> None:
+    async with rig() as on:
+        made = await on.client.create(SPEC)
+        path, good = f"/rollouts/{made.id}/nodes", {"phase": "starting"}
+        for reports in ({}, [], {"a": good, "b": {"phase": "asleep"}}, {"a": good, "b/c": good}, {"x": good} | many()):
+            assert (await on.status("POST", path, json.dumps({"reports": reports})))[0] == 400, reports
+        assert {node.phase for node in (await on.member.read(made.id)).nodes} == {"expected"}
+        # The last node that counts ends the roll-out; what follows in the same message has nothing left to say.
+        both = {name: NodeReport("loaded") for name in "ab"}
+        await on.member.report(made.id, both | {"x": NodeReport("starting")})
+        assert (await on.member.read(made.id)).state == "complete"
+
+
+def many() -> dict[str, Any]:
+    return {f"n{number}": {"phase": "starting"} for number in range(64)}
