@@ -54,6 +54,6 @@ class Update:
 
     def parts(self, found: Inventory) -> KnownParts:
         """What is known of the pieces that are not in `found`."""
-        parts = KnownParts.of(found.reuse, self.swarm.metainfo, found.paths, found.have.__contains__)
+        parts = KnownParts.of(found.reuse, self.swarm.metainfo, found.paths, found.have)
         assert parts is not None
         return parts

@@ -367,7 +367,7 @@ async def join(
         received=lambda: _received_over_http(context.origin, seeders),
         origin_bytes=stats.size(plan.mirrored),
         on_bad_piece=leases.complain_of_seeders,
-        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, lambda p: p not in stats.missing),
+        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, inventory.have),
     )
     context.record.begin(inventory.have)
     leases.hold(torrent, feed)

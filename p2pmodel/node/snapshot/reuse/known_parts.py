@@ -5,7 +5,7 @@ the piece once the other bytes are there.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,6 @@ COMPARED = 64 * KIB
 """Bytes of a tensor in a neighbouring piece that are compared with those of the older file."""
 MOST_GAPS = 8
 """Ranges of a piece that are requested one by one; with more the whole piece is."""
-
-Held = Callable[[int], bool]
-"""Whether a piece is in the staged file, verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,11 @@ class PieceDraft:
 
 
 class KnownParts:
-    """Makes drafts of missing pieces. `paths`: where each file of the torrent lies or is staged. Methods block; threads
-    may share it."""
+    """Makes drafts of missing pieces. `paths`: where each file of the torrent lies or is staged; `held`: the verified
+    pieces in them. A piece that has just arrived is none of those: the engine may not have written it yet, and the file
+    may have the bytes of the older revision there. Methods block; threads may share it."""
 
-    def __init__(self, reuse: PieceReuse, metainfo: Metainfo, paths: Sequence[Path], held: Held) -> None:
+    def __init__(self, reuse: PieceReuse, metainfo: Metainfo, paths: Sequence[Path], held: frozenset[int]) -> None:
         self._reuse = reuse
         self._metainfo = metainfo
         self._paths = paths
@@ -61,7 +59,9 @@ class KnownParts:
         """By file, once its header is there, what each older revision has of its tensors."""
 
     @classmethod
-    def of(cls, reuse: PieceReuse | None, metainfo: Metainfo, paths: Sequence[Path], held: Held) -> "KnownParts | None":
+    def of(
+        cls, reuse: PieceReuse | None, metainfo: Metainfo, paths: Sequence[Path], held: frozenset[int]
+    ) -> "KnownParts | None":
         """The parts; None if there is nothing to search, or no older revision was found."""
         return cls(reuse, metainfo, paths, held) if reuse is not None and reuse.has_revisions else None
 
@@ -97,7 +97,7 @@ class KnownParts:
 
     def _tensors(self, span: FileSpan, head: bytes) -> list[StoredTensor] | None:
         if not head:
-            held = frozenset(piece for piece in span.pieces if self._held(piece))
+            held = frozenset(piece for piece in span.pieces if piece in self._held)
             return self._reuse.tensors(span, self._paths[span.index], held)
         with suppress(P2PModelError):
             end = LENGTH + header_length(head, span.path, span.size)
@@ -137,6 +137,6 @@ class KnownParts:
         start, end = place.offset, place.offset + place.length
         for near, first, last in ((piece - 1, start - COMPARED, start), (piece + 1, end, end + COMPARED)):
             part = tensor.part(first, last)
-            if part.length > 0 and near in place.span.pieces and self._held(near):
+            if part.length > 0 and near in place.span.pieces and near in self._held:
                 return os.pread(staged, part.length, part.offset) == sources.read(part)
         return False
