@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster_rig import ClusterRig, unavailable
-from tests.support.processes import PATIENCE, Running
+from tests.support.hub_layout import write_snapshot
+from tests.support.processes import PATIENCE, Running, eventually
 from tests.support.slurm_rig import SlurmRig, missing
+from tests.support.stored import CONTENTS
 
 ON_DEMAND = os.environ.get("P2PMODEL_TEST_SLURM") == "1"
 SIZE = 128 << 20
@@ -66,3 +68,28 @@ def test_a_job_brings_the_model_onto_each_of_its_nodes(slurm: tuple[ClusterRig, 
     for name in rig.names:
         commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in rig.processes(name)]
         assert not [command for command in commands if b"p2pmodel\0daemon" in command], commands
+
+
+def test_a_prolog_lets_jobs_start_and_drains_a_node_without_the_model_on_request(tmp_path: Path) -> None:
+    hub, settings = tmp_path / "hub", tmp_path / "settings"
+    manifest = write_snapshot(hub, "org/model", CONTENTS)
+    root = Path(__file__).parents[2]
+    command = f"COMMAND='{sys.executable} -m p2pmodel'\nexport PYTHONPATH={root}\n"
+    plain = f"MODELS=org/model\nCACHE={hub}\nSECONDS_EACH=120\n{command}"
+    settings.write_text(plain)
+    # slurmd gives a prolog neither its own environment nor a HOME.
+    prolog, said = tmp_path / "prolog", tmp_path / "said"
+    script = root / "p2pmodel/deploy/slurm/p2pmodel.prolog"
+    prolog.write_text(f"#!/bin/sh\nexport PROLOG_SETTINGS={settings}\nexec {script} 2>>{said}\n")
+    prolog.chmod(0o755)
+    with ExitStack() as stack:
+        cluster = SlurmRig(ClusterRig(tmp_path / "rig", 1, stack), stack, prolog=prolog)
+        done = cluster.run("hostname")
+        assert (done.returncode, done.stdout.strip(), said.read_text()) == (0, "gpu001", ""), done.stderr
+        (hub / "models--org--model/blobs" / manifest.files[0].etag).unlink()
+        done = cluster.run("hostname")
+        assert (done.returncode, cluster.reasons()) == (0, ""), done.stderr
+        assert "1 file missing of 4 in org/model" in said.read_text()
+        settings.write_text(f"{plain}DRAIN=yes\n")
+        assert cluster.run("hostname").returncode != 0
+        eventually(lambda: "Prolog error" in cluster.reasons(), PATIENCE, cluster.reasons)

@@ -47,10 +47,11 @@ def missing() -> str:
 
 
 class SlurmRig:
-    """Slurm on the hosts of `rig`. `local`: a folder that each node has for itself."""
+    """Slurm on the hosts of `rig`. `local`: a folder that each node has for itself; `prolog`: a program before jobs."""
 
-    def __init__(self, rig: ClusterRig, stack: ExitStack) -> None:
+    def __init__(self, rig: ClusterRig, stack: ExitStack, *, prolog: Path | None = None) -> None:
         self._rig = rig
+        self._prolog = f"Prolog={prolog}\nPrologFlags=Alloc\n" if prolog else ""
         self._stack = stack
         self.folder = rig.folder / "slurm"
         self.local = self.folder / "local"
@@ -85,6 +86,16 @@ class SlurmRig:
         """End an allocation."""
         self._command("scancel", environment["SLURM_JOB_ID"])
 
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command as a job on one node; a job that does not start fails after some seconds."""
+        inside = ["nsenter", f"--net=/run/netns/{self._rig.tag}-launcher", "srun", "-N1", "--immediate=10", *command]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(inside, env=environment, check=False, capture_output=True, text=True, timeout=PATIENCE)
+
+    def reasons(self) -> str:
+        """Why nodes are out of service."""
+        return self._command("sinfo", "-h", "-R", "-o", "%E").stdout
+
     def _configure(self) -> None:
         nodes = [
             f"NodeName={name} NodeAddr={self._rig.address(name)} CPUs=2 RealMemory=1000 State=UNKNOWN\n"
@@ -92,7 +103,7 @@ class SlurmRig:
         ]
         text = CONFIGURATION.format(controller=self._rig.address("launcher"), folder=self.folder)
         partition = "PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n"
-        (self.folder / "slurm.conf").write_text(text + "".join(nodes) + partition)
+        (self.folder / "slurm.conf").write_text(text + self._prolog + "".join(nodes) + partition)
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
 
     def _start_munge(self) -> None:

@@ -3,9 +3,10 @@
 #
 #   slurm.conf: Prolog=/etc/slurm/prolog.d/*      (this file there, mode 755)
 #
-# Slurm starts a prolog without HOME and with a bare PATH, and takes the node out of service where one fails. So this one
-# ends with 0, and says in the log of slurmd, and of the system, what is missing and how to mend it. With DRAIN=yes a
-# node without a model is drained instead. The settings are read from /etc/default/p2pmodel-prolog.
+# Slurm starts a prolog without HOME and with a bare PATH, and takes the node out of service where one fails. So this
+# one ends with 0, and says in the log of the system what is missing and how to mend it (logger -t p2pmodel-prolog):
+# slurmd logs what a prolog prints only if it fails. With DRAIN=yes a node without a model is drained instead. The
+# settings are read from /etc/default/p2pmodel-prolog.
 
 MODELS='Qwen/Qwen3-VL-8B-Instruct'    # separated by spaces, as in ORG/NAME@REVISION
 CACHE=/local/hub                      # on a disk of the node
