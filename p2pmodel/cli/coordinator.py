@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.client_access import auditing, authoriser_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.trust.access.authoriser import Authoriser
 from p2pmodel.trust.access.clients import ClientAccess
 from p2pmodel.trust.audit.trail import AuditTrail
 
@@ -121,7 +123,10 @@ def coordinator(
             aliases=aliases,
         )
 
-    work = _run(role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures, aliases=aliases)
+    work = _run(
+        role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures, aliases=aliases,
+        authoriser=authoriser,
+    )  # fmt: skip
     run_service(work, interrupted="the coordinator was stopped", reload=reload)
 
 
@@ -188,12 +193,15 @@ async def _run(
     rollouts: Rollouts,
     signatures: SignatureShelf,
     aliases: Aliases,
+    authoriser: Authoriser,
 ) -> None:
     notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load(), *await aliases.load())
     address = PublicAddress()
-    async with auditing(settings, f"coordinator-{role.listen.port}") as audit:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(authoriser.close)
+        audit = await stack.enter_async_context(auditing(settings, f"coordinator-{role.listen.port}"))
         app = make(address, audit)
-        async with serving_coordinator(app, role, address, settings, note=log) as served:
-            announce = announce_url(served.url, "")  # without its key: what is printed ends in logs
-            ready(served, announce, len(catalog.publications()), notes)
-            await asyncio.Event().wait()
+        served = await stack.enter_async_context(serving_coordinator(app, role, address, settings, note=log))
+        announce = announce_url(served.url, "")  # without its key: what is printed ends in logs
+        ready(served, announce, len(catalog.publications()), notes)
+        await asyncio.Event().wait()

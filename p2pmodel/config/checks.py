@@ -40,14 +40,19 @@ def check_bucket(value: str) -> str:
     return value.rstrip("/")
 
 
+def has_port(value: str) -> bool:
+    """Whether a URL has no port, or a possible one."""
+    try:
+        port = urlsplit(value).port
+    except ValueError:
+        return False
+    return port is None or port > 0
+
+
 def check_url(value: str, *, instead: str = "a secret belongs into a token file") -> str:
     """Return an http(s) URL without trailing slash, or raise ValueError. `instead`: where user and password belong."""
-    try:
-        parts = urlsplit(value)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        port_ok = False
-    if not port_ok or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    parts = urlsplit(value) if has_port(value) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"'{shown(value)}' is not an http:// or https:// URL")
     if names_user(value):
         raise ValueError(f"'{shown(value)}' contains a user name or password: {instead}")

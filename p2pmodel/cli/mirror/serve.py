@@ -222,6 +222,7 @@ class _MirrorEndpoint:
         async with AsyncExitStack() as stack:
             if self.upstream is not None:
                 await stack.enter_async_context(self.upstream)
+            stack.push_async_callback(self.authoriser.close)
             audit = await stack.enter_async_context(auditing(settings, f"mirror-{self.address.port}"))
             mirrors = await stack.enter_async_context(ManifestSource(settings, Reporter()))
             rights = ClientRights(mirrors, settings.access.rights_ttl)

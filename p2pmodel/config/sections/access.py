@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from p2pmodel.config.checks import check_url
+from p2pmodel.config.checks import check_url, has_port
 from p2pmodel.config.sections.section import ByteCount, Section, split_list
 
 _SUBJECT = re.compile(r"anyone|hub|server|member|(?:token|user|oidc|group|certificate|publisher):[^\s:][^\n]{0,255}")
@@ -76,17 +76,21 @@ class LdapSettings(Section):
     user_dn: str | None = None
     """Distinguished name of a user, with `{user}` for the name, as `uid={user},ou=people,dc=example,dc=org`."""
     group_base: str | None = None
-    """Where groups are searched that list the user as `member`; None: the user's `memberOf` alone."""
+    """Below this entry groups are searched that list the user as `member`, and no others count; None: all groups in the
+    user's `memberOf`."""
+    group_depth: int = Field(default=8, ge=1, le=32)
+    """Levels of groups below `group_base`: 1: those that list the user; 2: also those that list one of these; and so
+    on."""
     timeout: float = Field(default=5.0, gt=0, le=60)
     """Seconds for one login."""
-    connections: int = Field(default=1, ge=1, le=64)
-    """Logins at a time. More help with a distant server only: TLS handshakes in Python's threads share one core, and
-    several at once hold up other requests for tens of milliseconds."""
+    connections: int = Field(default=4, ge=1, le=64)
+    """Logins at a time, each on a connection of its own, which is used again: few logins need a TLS handshake. More help
+    with a distant server only."""
 
     @field_validator("url")
     @classmethod
     def _check_ldap_url(cls, value: str | None) -> str | None:
-        if value is not None and not _LDAP_URL.fullmatch(value):
+        if value is not None and not (_LDAP_URL.fullmatch(value) and has_port(value)):
             raise ValueError("it is not ldaps://HOST[:PORT] or ldap://HOST[:PORT]")
         return value
 
@@ -104,7 +108,7 @@ class OidcSettings(Section):
     """URL of the issuer, exactly as its tokens name it; None: no OIDC."""
     audience: str | None = None
     """Audience that tokens must name."""
-    algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256", "EdDSA")
+    algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256", "EdDSA", "Ed25519")
     """Accepted signature algorithms; comma-separated in an environment variable."""
     subject_claim: str = "sub"
     """Claim with the name of the client."""
@@ -123,7 +127,8 @@ class OidcSettings(Section):
     @field_validator("algorithms")
     @classmethod
     def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+        known = {f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)}
+        known |= {"EdDSA", "Ed25519", "Ed448"}
         if not value or not known.issuperset(value):
             raise ValueError(f"choose of {', '.join(sorted(known))}: 'none' and shared keys (HS...) are not accepted")
         return value

@@ -136,7 +136,9 @@ class Daemon:
             if self._reload is not None:
                 self._reload.work("signatures", held.look)
             audit = await stack.enter_async_context(auditing(settings, "daemon"))
-            clients = ClientAccess(authoriser_of(settings, self._reload), audit)
+            authoriser = authoriser_of(settings, self._reload)
+            stack.push_async_callback(authoriser.close)
+            clients = ClientAccess(authoriser, audit)
             hub = await self._serve_hub(node, stack, clients, held)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
             api = NodeApi(node, hub, str(peers[0]), follower=follower, keeper=keeper)

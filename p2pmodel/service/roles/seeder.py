@@ -113,7 +113,9 @@ class Seeder:
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
             audit = await stack.enter_async_context(auditing(self._settings, f"seed-{role.listen.port}"))
-            clients = ClientAccess(authoriser_of(self._settings, self._reload), audit)
+            authoriser = authoriser_of(self._settings, self._reload)
+            stack.push_async_callback(authoriser.close)
+            clients = ClientAccess(authoriser, audit)
             app = coordinator_app(
                 tracker,
                 catalog,

@@ -33,6 +33,9 @@ class Directory(Protocol):
     async def subject(self, presented: Presented) -> Subject:
         """The client. Raises UnknownCredential for a wrong credential, Unavailable if it cannot be checked now."""
 
+    async def close(self) -> None:
+        """End the connections that it keeps."""
+
 
 @dataclass(slots=True)
 class Authoriser:
@@ -76,6 +79,11 @@ class Authoriser:
             if directory.recognises(presented):
                 return await directory.subject(presented)
         return None
+
+    async def close(self) -> None:
+        """End the connections to directories."""
+        for directory in self.directories:
+            await directory.close()
 
     def by_key(self, key: str) -> Subject | None:
         """The client by the announce key of its machine token."""

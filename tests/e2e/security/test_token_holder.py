@@ -209,7 +209,7 @@ def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_a
     (source / "model.safetensors").write_bytes(b"good" * 100_000)
     signing, member = keys.new("signing"), token_file(tmp_path / "member.token")
     made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
-    has_ldap = importlib.util.find_spec("bonsai") is not None
+    has_ldap = importlib.util.find_spec("ldap") is not None
     Path(home["P2PMODEL_CONFIG"]).write_text(
         f'[private]\nrepos = ["org/*"]\nca_file = "{made["certificate"]}"\nca_key = "{made["key"]}"\n'
         f'[audit]\nenabled = true\n[trust]\nsigning_key = "{signing}"\n'
