@@ -1,5 +1,7 @@
 """An OpenID Connect issuer: a real HTTP server with keys of joserfc."""
 
+import asyncio
+import json
 import time
 from typing import Any
 
@@ -18,6 +20,9 @@ class Issuer:
 
     def __init__(self) -> None:
         self.url, self.asked, self.fails = "", 0, False
+        self.more_keys: list[dict[str, str]] = []
+        self.pauses, self.answers = False, asyncio.Event()
+        self.answers.set()
         self.key: Any = None
         self.rotate()
 
@@ -34,12 +39,24 @@ class Issuer:
 
     async def _document(self, _request: web.Request) -> web.Response:
         self.asked += 1
+        await self.answers.wait()
         if self.fails:
             raise web.HTTPServiceUnavailable
         return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
 
-    async def _keys(self, _request: web.Request) -> web.Response:
-        return web.json_response(KeySet([self.key]).as_dict(private=False))
+    async def _keys(self, request: web.Request) -> web.StreamResponse:
+        keys = {"keys": [*self.more_keys, *KeySet([self.key]).as_dict(private=False)["keys"]]}
+        if not self.pauses:
+            answer = web.json_response(keys)
+            answer.enable_compression()  # if the client accepts it
+            return answer
+        body = json.dumps(keys).encode()
+        parts = web.StreamResponse()
+        await parts.prepare(request)
+        for part in (body[:1000], body[1000:]):
+            await parts.write(part)
+            await asyncio.sleep(0.05)
+        return parts
 
     def token(self, key: Any = None, alg: str = "ES256", **claims: Any) -> Presented:
         signing = key or self.key

@@ -87,10 +87,13 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
         source = FetchedModel(fetch, ready.loaded, screen.loading)
 
         async def work() -> None:
-            async with auditing(settings, f"serve-{address.port}") as audit:
-                server = ModelServer(role, settings.http, screen.note, ClientAccess(authoriser, audit))
-                startup = Startup(served.name, screen)
-                await server.run(startup, source, on_listening=ready.listening, on_ready=ready.ready)
+            try:
+                async with auditing(settings, f"serve-{address.port}") as audit:
+                    server = ModelServer(role, settings.http, screen.note, ClientAccess(authoriser, audit))
+                    startup = Startup(served.name, screen)
+                    await server.run(startup, source, on_listening=ready.listening, on_ready=ready.ready)
+            finally:
+                await authoriser.close()
 
         run_service(work(), interrupted="the server was stopped", reload=reload)
 

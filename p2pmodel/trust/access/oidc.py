@@ -17,7 +17,7 @@ from p2pmodel.core.network.proxies import Proxies
 from p2pmodel.core.network.rights import Presented
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.http_pool import session, through
+from p2pmodel.http_pool import read_bounded, session, through
 from p2pmodel.tls import context_with
 from p2pmodel.trust.access.authoriser import UnknownCredential
 from p2pmodel.trust.access.policy import Subject
@@ -34,10 +34,14 @@ except ImportError:
 ANSWER_WITHIN = 5.0
 RETRY_AFTER = 10.0
 """Seconds between two fetches of keys for tokens with unknown keys."""
+ASK_AGAIN_AFTER = 2.0
+"""Seconds after a failure in which the issuer is not asked again: what waited for the answer fails, too."""
 MAX_ANSWER = 1 << 20
 MAX_TOKEN = 8192
 LEEWAY = 30
 """Seconds by which clocks may differ."""
+_PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}
+"""The session decompresses nothing."""
 _HINT = "get a new token from the issuer"
 
 
@@ -52,6 +56,8 @@ class OidcIssuer:
         self._clock = clock
         self._keys: KeySet | None = None
         self._fetched = float("-inf")
+        self._failed = float("-inf")
+        self._failure: Unavailable | None = None
         self._turn = asyncio.Lock()
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY,
@@ -73,6 +79,9 @@ class OidcIssuer:
             raise UnknownCredential(f"the token has no claim '{self._settings.subject_claim}'", hint=_HINT)
         listed = groups if isinstance(groups, list) else [groups]
         return Subject("oidc", name, frozenset(each for each in listed if isinstance(each, str) and each))
+
+    async def close(self) -> None:
+        """As `Directory`: there is none, each fetch of keys has its own."""
 
     async def _verified(self, token: str) -> dict[str, Any]:
         try:
@@ -100,12 +109,31 @@ class OidcIssuer:
 
     async def _usable_keys(self, *, newer: bool = False) -> KeySet:
         """The issuer's keys; `newer`: not those of a moment ago. Raises Unavailable."""
+        keys = self._fresh_keys(newer)
+        if keys is not None:
+            return keys  # also while other clients wait for newer ones
         async with self._turn:
-            age = self._clock() - self._fetched
-            if self._keys is None or age >= (RETRY_AFTER if newer else self._settings.keys_ttl):
-                self._keys = await self._fetch()
+            keys = self._fresh_keys(newer)
+            if keys is None:
+                if self._failure is not None and self._clock() - self._failed < ASK_AGAIN_AFTER:
+                    raise Unavailable(self._failure.what, hint=self._failure.hint)
+                self._keys = keys = await self._asked()
                 self._fetched = self._clock()
-            return self._keys
+            return keys
+
+    def _fresh_keys(self, newer: bool) -> KeySet | None:
+        age = self._clock() - self._fetched
+        return self._keys if age < (RETRY_AFTER if newer else self._settings.keys_ttl) else None
+
+    async def _asked(self) -> KeySet:
+        """The keys as the issuer lists them now. A failure is remembered."""
+        try:
+            keys = await self._fetch()
+        except Unavailable as error:
+            self._failure, self._failed = error, self._clock()
+            raise
+        self._failure = None
+        return keys
 
     async def _fetch(self) -> KeySet:
         issuer = str(self._settings.issuer)
@@ -130,10 +158,10 @@ class OidcIssuer:
         try:
             async with (
                 session(None, timeout=timeout) as http,
-                http.get(where, allow_redirects=False, **through(proxy, where, {}), **tls) as answer,  # type: ignore[arg-type]
+                http.get(where, allow_redirects=False, **through(proxy, where, _PLAIN), **tls) as answer,  # type: ignore[arg-type]
             ):
-                body = await answer.content.read(MAX_ANSWER)
-                found = parse_json(body) if answer.status == 200 else None
+                body = await read_bounded(answer, MAX_ANSWER) if answer.status == 200 else None
+                found = parse_json(body) if body is not None else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(f"the OIDC issuer {issuer} does not answer ({type(error).__name__})") from None
         if not isinstance(found, dict):

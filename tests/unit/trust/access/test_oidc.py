@@ -1,5 +1,6 @@
 """Tokens of an OpenID Connect issuer, a real HTTP server with keys of joserfc: what is accepted, and what is not."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -15,11 +16,12 @@ from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.trust.access.authoriser import UnknownCredential
 from p2pmodel.trust.access.policy import Subject
+from tests.support.eventually import eventually
 
 joserfc = pytest.importorskip("joserfc", reason="the extra oidc is not installed")
 from joserfc.jwk import ECKey, RSAKey  # noqa: E402
 
-from p2pmodel.trust.access.oidc import RETRY_AFTER, OidcIssuer  # noqa: E402
+from p2pmodel.trust.access.oidc import ASK_AGAIN_AFTER, RETRY_AFTER, OidcIssuer  # noqa: E402
 from tests.support.oidc_issuer import Issuer  # noqa: E402
 
 
@@ -131,3 +133,46 @@ async def test_without_the_issuers_keys_no_token_is_accepted(issuer: Issuer) -> 
     at = OidcIssuer(OidcSettings(issuer=real, audience="p2pmodel"), DIRECT)
     with pytest.raises(Unavailable, match="another issuer"):
         await at.subject(issuer.token())
+
+
+async def test_keys_may_be_many_and_come_in_parts(issuer: Issuer) -> None:
+    """Issuers list certificates, keys for encryption and keys of new kinds beside those for signatures."""
+    issuer.pauses = True
+    issuer.more_keys = [
+        {"kty": "AKP", "alg": "ML-DSA-44", "kid": f"new-{number}", "pub": "A" * 1500} for number in range(9)
+    ]
+    assert (await directory(issuer).subject(issuer.token())).name == "anna"
+
+
+async def test_an_issuer_that_fails_is_asked_once_for_all_that_wait_and_again_after_a_moment(issuer: Issuer) -> None:
+    clock = Clock()
+    at = directory(issuer, clock)
+    issuer.fails = True
+    issuer.answers.clear()
+    waiting = [asyncio.create_task(at.subject(issuer.token())) for _ in range(20)]
+    await eventually(lambda: issuer.asked == 1, what="the issuer is asked")
+    issuer.answers.set()
+    assert all(isinstance(each, Unavailable) for each in await asyncio.gather(*waiting, return_exceptions=True))
+    assert issuer.asked == 1
+    issuer.fails = False
+    with pytest.raises(Unavailable, match="does not answer"):
+        await at.subject(issuer.token())
+    clock.now += ASK_AGAIN_AFTER
+    assert (await at.subject(issuer.token())).name == "anna"
+    assert issuer.asked == 2
+
+
+async def test_a_token_with_a_known_key_does_not_wait_for_keys_of_another(issuer: Issuer) -> None:
+    clock = Clock()
+    at = directory(issuer, clock)
+    known = issuer.token()
+    await at.subject(known)
+    issuer.answers.clear()
+    clock.now += RETRY_AFTER
+    unknown = asyncio.create_task(at.subject(issuer.token(ECKey.generate_key("P-256", auto_kid=True))))
+    await eventually(lambda: issuer.asked == 2, what="the issuer is asked again")
+    assert (await at.subject(known)).name == "anna"
+    assert not unknown.done(), "the issuer is silent"
+    issuer.answers.set()
+    with pytest.raises(UnknownCredential):
+        await unknown
