@@ -84,8 +84,8 @@ class LdapSettings(Section):
     timeout: float = Field(default=5.0, gt=0, le=60)
     """Seconds for one login."""
     connections: int = Field(default=4, ge=1, le=64)
-    """Logins at a time, each on a connection of its own, which is used again: few logins need a TLS handshake. More help
-    with a distant server only."""
+    """Logins at a time, each on a connection of its own, which is used again: few logins need a TLS handshake. More
+    than 4 help with a distant server only."""
 
     @field_validator("url")
     @classmethod
