@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,10 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
-from p2pmodel.service.roles.client_access import auditing, authoriser_of
+from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
-from p2pmodel.trust.access.authoriser import Authoriser
 from p2pmodel.trust.access.clients import ClientAccess
-from p2pmodel.trust.audit.trail import AuditTrail
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
 
@@ -95,19 +93,17 @@ def coordinator(
         private_folder(state_dir)
         check_writable(state_dir)
     catalog, rollouts = _kept(state_dir, settings)
-    signatures = SignatureShelf(state_dir)
-    aliases = Aliases(catalog, state_dir, note=log)
+    signatures, aliases = SignatureShelf(state_dir), Aliases(catalog, state_dir, note=log)
     admits = catalog.admits if registered_only else anything
     tracker = _tracker(settings, interval=interval, full_scrape=full_scrape, admits=admits)
     role = CoordinatorRole.of(address, public_url, credentials, tls)
-    private = _private(catalog, settings, credentials)
-    reload = options.reload(settings, role.credentials)
+    private, reload = _private(catalog, settings, credentials), options.reload(settings, role.credentials)
     reload.setting("private.revoked", apply=lambda now: private.revoke(now.private))
     renew_on(reload, settings.http, tls)
-    authoriser = authoriser_of(settings, reload)
+    known = clients_of(settings, f"coordinator-{address.port}", authoriser_of(settings, reload))
     ready = _ReadyCoordinator(token_file, as_json=as_json, quiet=quiet)
 
-    def make(public: PublicAddress, audit: AuditTrail | None) -> web.Application:
+    def make(public: PublicAddress, clients: ClientAccess) -> web.Application:
         return coordinator_app(
             tracker,
             catalog,
@@ -119,14 +115,13 @@ def coordinator(
             signatures=signatures,
             certificates=role.requires_certificates,
             private=private,
-            clients=ClientAccess(authoriser, audit),
+            clients=clients,
             aliases=aliases,
         )
 
     work = _run(
-        role, catalog, settings, make, ready, rollouts=rollouts, signatures=signatures, aliases=aliases,
-        authoriser=authoriser,
-    )  # fmt: skip
+        role, catalog, known, make, ready, settings=settings, rollouts=rollouts, signatures=signatures, aliases=aliases
+    )
     run_service(work, interrupted="the coordinator was stopped", reload=reload)
 
 
@@ -186,22 +181,20 @@ class _ReadyCoordinator:
 async def _run(
     role: CoordinatorRole,
     catalog: Catalog,
-    settings: Settings,
-    make: Callable[[PublicAddress, AuditTrail | None], web.Application],
+    known: AbstractAsyncContextManager[ClientAccess],
+    make: Callable[[PublicAddress, ClientAccess], web.Application],
     ready: "_ReadyCoordinator",
     *,
+    settings: Settings,
     rollouts: Rollouts,
     signatures: SignatureShelf,
     aliases: Aliases,
-    authoriser: Authoriser,
 ) -> None:
     notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load(), *await aliases.load())
     address = PublicAddress()
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(authoriser.close)
-        audit = await stack.enter_async_context(auditing(settings, f"coordinator-{role.listen.port}"))
-        app = make(address, audit)
-        served = await stack.enter_async_context(serving_coordinator(app, role, address, settings, note=log))
-        announce = announce_url(served.url, "")  # without its key: what is printed ends in logs
-        ready(served, announce, len(catalog.publications()), notes)
-        await asyncio.Event().wait()
+    async with known as clients:
+        app = make(address, clients)
+        async with serving_coordinator(app, role, address, settings, note=log) as served:
+            announce = announce_url(served.url, "")  # without its key: what is printed ends in logs
+            ready(served, announce, len(catalog.publications()), notes)
+            await asyncio.Event().wait()

@@ -43,7 +43,7 @@ from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.endpoint_access import EndpointAccess
 from p2pmodel.service.hub.metrics import EndpointMetrics
-from p2pmodel.service.roles.client_access import auditing, authoriser_of
+from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
@@ -222,8 +222,8 @@ class _MirrorEndpoint:
         async with AsyncExitStack() as stack:
             if self.upstream is not None:
                 await stack.enter_async_context(self.upstream)
-            stack.push_async_callback(self.authoriser.close)
-            audit = await stack.enter_async_context(auditing(settings, f"mirror-{self.address.port}"))
+            known = clients_of(settings, f"mirror-{self.address.port}", self.authoriser)
+            clients = await stack.enter_async_context(known)
             mirrors = await stack.enter_async_context(ManifestSource(settings, Reporter()))
             rights = ClientRights(mirrors, settings.access.rights_ttl)
             stack.push_async_callback(rights.close)
@@ -231,10 +231,10 @@ class _MirrorEndpoint:
                 self.authoriser,
                 partial(is_bearer, token=own) if own is not None else None,
                 takes_hub_tokens=own is None and mirrors.takes_client_tokens,
-                audit=audit,
+                audit=clients.audit,
             )
             access = EndpointAccess(
-                HubAdmission(gate, rights), audit, ContentPolicy(settings.contents.rules), self.held
+                HubAdmission(gate, rights), clients.audit, ContentPolicy(settings.contents.rules), self.held
             )
             secured = own is not None or (self.tls is not None and http.asks_for_certificates)
             guard = RequestGuard.of(

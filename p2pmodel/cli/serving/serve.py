@@ -22,12 +22,11 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.http.server import check_exposure
-from p2pmodel.service.roles.client_access import auditing, authoriser_of
+from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.serving.chat_model import LoadedChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ServingRole
 from p2pmodel.serving.startup import Startup
-from p2pmodel.trust.access.clients import ClientAccess
 
 DEFAULT_LISTEN = "127.0.0.1:8000"
 
@@ -87,13 +86,10 @@ def serve(settings: Settings, ref: Reference, **flags: Any) -> None:
         source = FetchedModel(fetch, ready.loaded, screen.loading)
 
         async def work() -> None:
-            try:
-                async with auditing(settings, f"serve-{address.port}") as audit:
-                    server = ModelServer(role, settings.http, screen.note, ClientAccess(authoriser, audit))
-                    startup = Startup(served.name, screen)
-                    await server.run(startup, source, on_listening=ready.listening, on_ready=ready.ready)
-            finally:
-                await authoriser.close()
+            async with clients_of(settings, f"serve-{address.port}", authoriser) as clients:
+                server = ModelServer(role, settings.http, screen.note, clients)
+                startup = Startup(served.name, screen)
+                await server.run(startup, source, on_listening=ready.listening, on_ready=ready.ready)
 
         run_service(work(), interrupted="the server was stopped", reload=reload)
 

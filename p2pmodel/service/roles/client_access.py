@@ -9,6 +9,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.tasks import companions
 from p2pmodel.service.roles.reload import Reload
 from p2pmodel.trust.access.authoriser import Authoriser, Directory
+from p2pmodel.trust.access.clients import ClientAccess
 from p2pmodel.trust.access.machine_tokens import MachineTokens
 from p2pmodel.trust.access.policy import AccessPolicy
 from p2pmodel.trust.audit.audit_log import AuditLog
@@ -62,6 +63,17 @@ async def auditing(settings: Settings, server: str) -> AsyncIterator[AuditTrail 
             yield AuditTrail(log)
     finally:
         await asyncio.to_thread(log.close)
+
+
+@asynccontextmanager
+async def clients_of(settings: Settings, server: str, authoriser: Authoriser) -> AsyncIterator[ClientAccess]:
+    """What the server with this name knows of its clients while the context lasts, and where it records what they get.
+    The connections to directories end with it."""
+    try:
+        async with auditing(settings, server) as audit:
+            yield ClientAccess(authoriser, audit)
+    finally:
+        await authoriser.close()
 
 
 def _has_place(settings: Settings) -> bool:

@@ -39,7 +39,7 @@ from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app
 from p2pmodel.service.control.dashboard_page import PAGE, add_dashboard
 from p2pmodel.service.control.metrics import add_observation
-from p2pmodel.service.roles.client_access import auditing, authoriser_of
+from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
@@ -135,10 +135,8 @@ class Daemon:
             )
             if self._reload is not None:
                 self._reload.work("signatures", held.look)
-            audit = await stack.enter_async_context(auditing(settings, "daemon"))
-            authoriser = authoriser_of(settings, self._reload)
-            stack.push_async_callback(authoriser.close)
-            clients = ClientAccess(authoriser, audit)
+            known = clients_of(settings, "daemon", authoriser_of(settings, self._reload))
+            clients = await stack.enter_async_context(known)
             hub = await self._serve_hub(node, stack, clients, held)
             peers = await asyncio.to_thread(peer_addresses, settings.swarm, peer)
             api = NodeApi(node, hub, str(peers[0]), follower=follower, keeper=keeper)

@@ -41,7 +41,7 @@ from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
-from p2pmodel.service.roles.client_access import auditing, authoriser_of
+from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordinator
 from p2pmodel.service.roles.private_offer import PrivateOffer
 from p2pmodel.service.roles.private_source import PrivateSource
@@ -51,7 +51,6 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.file_list import Format
-from p2pmodel.trust.access.clients import ClientAccess
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL."""
@@ -112,10 +111,8 @@ class Seeder:
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
-            audit = await stack.enter_async_context(auditing(self._settings, f"seed-{role.listen.port}"))
-            authoriser = authoriser_of(self._settings, self._reload)
-            stack.push_async_callback(authoriser.close)
-            clients = ClientAccess(authoriser, audit)
+            rights = authoriser_of(self._settings, self._reload)
+            clients = await stack.enter_async_context(clients_of(self._settings, f"seed-{role.listen.port}", rights))
             app = coordinator_app(
                 tracker,
                 catalog,
