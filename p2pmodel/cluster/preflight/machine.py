@@ -13,7 +13,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
-from p2pmodel.node.local_address import PEER_PORT, SOURCE_PORT, local_address
+from p2pmodel.node.local_address import PEER_PORT, PRIVATE_PORT, PRIVATE_SOURCE_PORT, SOURCE_PORT, local_address
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 
@@ -99,6 +99,13 @@ def ports(settings: Settings) -> tuple[PortFact, ...]:
         return ()
     source = settings.swarm.source_port
     wanted.append(("leaseholders", SOURCE_PORT if source is None else source, source is not None))
+    private = settings.private
+    for use, port, usual in (
+        ("peers of private swarms", private.port, PRIVATE_PORT),
+        ("leaseholders of private swarms", private.source_port, PRIVATE_SOURCE_PORT),
+    ):
+        if private.repos or port is not None:
+            wanted.append((use, usual if port is None else port, port is not None))
     return tuple(
         PortFact(use, str(ListenAddress(host, port)), _taken(host, port), fixed) for use, port, fixed in wanted if port
     )

@@ -92,7 +92,6 @@ def coordinator_app(
     private = PrivateSwarms(catalog, PrivateSettings()) if private is None else private
     access = CoordinatorAccess(credentials, clients, certificates=certificates)
     private.admit_by(access)
-    tracker.list_by(private.lists)
     leases = _lease_routes(
         tracker, catalog, seeders, rollouts, private, access=access, budget=origin_budget, quotas=quotas
     )
@@ -117,7 +116,9 @@ def coordinator_app(
     rows = _rows(leases, assemblies, metrics)
     table = [*routes.table(), *naming.table(), *signing.table(), *rolling.table(), *rows]
     app.router.add_route("GET", _PRIVATE, _authorized(private.handle, access, Rights.MEMBER, None, private.refused))
-    _add_routes(app, access, table, tracker, lambda each: catalog.repo_of(each) or assemblies.repo_of(each))
+    repo_of: RepositoryOf = lambda each: catalog.repo_of(each) or assemblies.repo_of(each)  # noqa: E731
+    tracker.list_by(private.lists, lambda each: private.tracks(repo_of(each)))
+    _add_routes(app, access, table, tracker, repo_of)
     return traffic.watch(app, "coordinator")
 
 

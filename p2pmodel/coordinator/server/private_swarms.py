@@ -155,6 +155,11 @@ class PrivateSwarms:
         if publication.authority is not None:
             self._check(_identity(request), publication)
 
+    def tracks(self, repo: RepoId | None) -> bool:
+        """Whether the tracker has swarms of torrents of `repo`. None: of a torrent that is not known here; with an
+        authority it may be a private one, of which the catalog was lost or which was withdrawn."""
+        return repo is not None or self._authority is None
+
     def lists(self, info_hash: bytes, address: str) -> bool:
         """Whether the tracker answers a client at `address` that announces by these 20 bytes: in a private swarm at
         addresses of members alone, whatever key it announces with. A coordinator without an authority knows none."""

@@ -94,6 +94,7 @@ class Tracker:
         self._admits = admits
         self._full_scrape = full_scrape
         self._lists: Callable[[bytes, str], bool] = everywhere
+        self._tracks: Callable[[bytes], bool] = anything
         self.complaints = ComplaintBox(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
         self.probes = probes
@@ -101,9 +102,10 @@ class Tracker:
         self._ended_sources: TTLCache[tuple[bytes, bytes], bytes] = TTLCache(_MOST_KNOWN, _ENDED_FOR, timer=clock)
         """Clients that are treated as no sources, whatever they announce, with their peer ids; b"": any."""
 
-    def list_by(self, lists: Callable[[bytes, str], bool]) -> None:
-        """Answer, and list, only clients at addresses that `lists` admits to the swarm of a 20-byte info-hash."""
-        self._lists = lists
+    def list_by(self, lists: Callable[[bytes, str], bool], tracks: Callable[[bytes], bool] = anything) -> None:
+        """Answer, and list, only clients at addresses that `lists` admits to the swarm of a 20-byte info-hash, and
+        only torrents that it `tracks`."""
+        self._lists, self._tracks = lists, tracks
 
     def announce(self, query: str, source: str, *, member: bool = False, forwarded: bool = False) -> bytes:
         """Answer the announce with raw query string `query` from the IP address `source`. `member`: its client is one,
@@ -113,7 +115,7 @@ class Tracker:
         client at an address that is not in a private swarm.
         """
         request = codec.parse_announce(query)
-        if not self._admits(request.announce.info_hash):
+        if not self._has(request.announce.info_hash):
             raise NotFound("this torrent is not registered with this tracker")
         host = _packed(source)
         may_claim = self._may_claim(host)
@@ -160,7 +162,7 @@ class Tracker:
         request = codec.parse_announce(query)
         host, info_hash = _packed(source), request.announce.info_hash
         may_claim = self._may_claim(host)
-        if self.probes is None or request.announce.event == "stopped" or not self._admits(info_hash):
+        if self.probes is None or request.announce.event == "stopped" or not self._has(info_hash):
             return
         if not self._lists(info_hash, _text(host)):  # `announce` refuses it
             return
@@ -194,6 +196,9 @@ class Tracker:
         """The client at `peer` is a source again, as it announces."""
         if endpoint := _endpoint(peer):
             self._ended_sources.pop((info_hash, endpoint), None)
+
+    def _has(self, info_hash: bytes) -> bool:
+        return self._admits(info_hash) and self._tracks(info_hash)
 
     def _check_listed(self, info_hash: bytes, host: bytes) -> None:
         if not self._lists(info_hash, _text(host)):

@@ -60,6 +60,22 @@ def test_a_port_of_another_program_is_taken(tmp_path: Path) -> None:
         assert machine._taken(*other.getsockname())
 
 
+@pytest.mark.parametrize(
+    ("private", "addresses"),
+    [
+        ({}, {}),
+        ({"repos": ("org/*",)}, {"10.255.255.1:6883": False, "10.255.255.1:6884": False}),
+        ({"source_port": 7004}, {"10.255.255.1:7004": True}),
+    ],
+)
+def test_the_ports_of_private_swarms_are_looked_at_where_there_are_any(
+    tmp_path: Path, private: dict[str, object], addresses: dict[str, bool]
+) -> None:
+    settings = Settings(cache_dir=tmp_path, mirrors=(), swarm={"listen": "10.255.255.1:6881"}, private=private)
+    found = {each.address: each.fixed for each in machine.ports(settings) if "private" in each.use}
+    assert found == addresses
+
+
 def test_each_content_that_is_missing_counts_once(tmp_path: Path) -> None:
     weights = [ManifestFile(f"{n}.safetensors", 1000, "a" * 40, "b" * 64) for n in range(2)]
     manifest = Manifest(RepoId("org/model"), "c" * 40, (*weights, ManifestFile("config.json", 10, "d" * 40)))

@@ -49,6 +49,7 @@ class Rig:
     url: str
     http: ClientSession
     swarms: PrivateSwarms
+    catalog: Catalog
 
     @asynccontextmanager
     async def node(self, *claimed: str, request: str | None = None) -> AsyncIterator[ClientWebSocketResponse]:
@@ -68,7 +69,7 @@ async def running(authoriser: Authoriser | None = None, settings: PrivateSetting
     clients = ClientAccess(authoriser or Authoriser())
     app = coordinator_app(Tracker(), catalog, credentials=tokens(TOKEN), private=swarms, clients=clients)
     async with serving(app, "127.0.0.1", 0) as url, ClientSession() as http:
-        yield Rig(url, http, swarms)
+        yield Rig(url, http, swarms, catalog)
 
 
 async def until(socket: ClientWebSocketResponse, met: Callable[[MembershipGrant], bool]) -> MembershipGrant:
@@ -154,6 +155,10 @@ async def test_the_tracker_answers_at_addresses_of_members_alone_whatever_key_it
             rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("127.0.0.8",)}))
             await closed(node)
             assert b"failure reason" in await ask(rig, "announce", "127.0.0.8")
+            rig.swarms.revoke(SETTINGS)
+            async with rig.node():
+                await rig.catalog.withdraw(PRIVATE.info_hash)
+                assert b"not registered" in bytes((await ask(rig, "announce", "127.0.0.1"))[b"failure reason"])  # type: ignore[call-overload]
 
 
 async def test_a_source_of_a_private_snapshot_is_one_over_tls_that_needs_no_token() -> None:
