@@ -1,5 +1,6 @@
 """Files that change, fail a check or vanish under a running node: said, not served, and brought again."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.node.snapshot_watch import SHARE, SnapshotWatch
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.verify import verify
+from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS, TRACKER
@@ -81,7 +83,10 @@ async def test_a_snapshot_that_is_in_no_swarm_is_repaired_too(machine: Machine) 
         machine.use(mirrors=(MirrorSettings(name="m", endpoint=hub.url),), offline=False)
         async with machine.running() as node:
             ident = (await node.start(FetchRequest(parse_target("org/model")))).id
-            await until(node, ident, lambda view: view.state == "ready" and view.progress.phase == "done")
+            await until(node, ident, lambda view: view.state == "ready")
+            async with asyncio.timeout(PATIENCE):
+                while any(task.get_name().startswith("transfer") for task in asyncio.all_tasks()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             blob_of(machine).unlink()
             await node._check_files()
             assert not node.transfer(ident).complete
