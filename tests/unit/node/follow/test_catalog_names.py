@@ -3,14 +3,13 @@
 import pytest
 
 from p2pmodel.config.sections.follow import FollowSettings
+from p2pmodel.coordinator.client.aliases import AliasClient
 from p2pmodel.coordinator.client.coordinators import Coordinator
-from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog.catalog import Catalog
-from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.content.names import RepoId
+from p2pmodel.coordinator.client.publishing import publish
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import InvalidInput, NotFound, Unavailable
-from p2pmodel.http.server import serving
 from p2pmodel.node.follow.catalog_names import MOST, CatalogNames, catalog_names, matching
+from tests.support.coordinators import RAW, client, coordinator
 
 LISTED = [
     CatalogNames(RepoId("Qwen/Small"), frozenset({"main", "release-1", "release-2"})),
@@ -46,7 +45,10 @@ async def test_without_a_coordinator_there_is_nothing_to_match() -> None:
 
 async def test_one_coordinator_that_answers_is_enough() -> None:
     dead = Coordinator("http://127.0.0.1:9")
-    async with serving(coordinator_app(Tracker(), Catalog()), "127.0.0.1", 0, grace=0.2) as url:
-        assert await catalog_names([dead, Coordinator(url)], 5.0) == []
+    async with coordinator() as (url, _):
+        await publish(client(url), RAW, ["main", "release-1"])
+        await AliasClient(client(url)).set(Reference.parse("org/tiny@stable"), "main")
+        listed = await catalog_names([dead, client(url)], 5.0)
+    assert listed == [CatalogNames(RepoId("org/tiny"), frozenset({"main", "release-1", "stable"}))]
     with pytest.raises(Unavailable):
         await catalog_names([dead], 5.0)

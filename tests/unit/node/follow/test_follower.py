@@ -13,6 +13,7 @@ from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from tests.support.coordinators import catalog_of
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, torrent, until, until_state
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm
@@ -225,6 +226,21 @@ async def test_a_part_is_served_to_others(machine: Machine, outside: Outside) ->
         async with machine.swarm.transfer(late, cache=cache, files=frozenset({index})) as transfer:
             await transfer.download()
         assert machine.swarm.published(cache) == {"nested/other.bin": CONTENTS["nested/other.bin"]}
+
+
+async def test_a_pattern_follows_what_a_coordinator_has(machine: Machine) -> None:
+    await machine.seeder()
+    async with catalog_of(machine.swarm.metainfo, "release-1", "main") as url:
+        machine.use(
+            coordinators=(url,), follow=(FollowSettings(repo="org/*", revision="release-*", include=("*.json",)),)
+        )
+        async with machine.running() as node:
+            follower = Follower(node)
+            await follower.look()
+            [view] = node.transfers()
+            assert (view.commit, view.revisions) == (machine.swarm.snapshot.commit, ("release-1",))
+            [shown] = follower.views()
+            assert [(each.repo, each.revision) for each in shown.snapshots] == [("org/model", "release-1")]
 
 
 async def test_its_loop_looks_and_ends_with_its_task(machine: Machine, outside: Outside) -> None:
