@@ -1,5 +1,6 @@
 """The dashboard in a real browser: a transfer is watched from 0 to 100 %, paused by a click, resumed by a key."""
 
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -218,10 +219,13 @@ def test_the_limits_are_changed_by_keyboard(nodes: Nodes, seeder: str, browser: 
     assert [line for line in browser.complaints() if "400" not in line] == []
 
 
-def test_the_peers_of_a_transfer_are_listed(nodes: Nodes, seeder: str, browser: Browser) -> None:
+def test_a_follow_list_and_the_peers_of_its_transfer_are_listed(nodes: Nodes, seeder: str, browser: Browser) -> None:
     browser.looks(width=1100)
-    browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000").ready()["url"]))
-    nodes.start("node", "fetch", REPO, "-q")
+    lists = json.dumps([{"repo": REPO, "include": ["*.safetensors"]}])
+    browser.open(str(daemon(nodes, seeder, "--download-limit", "1000000", P2PMODEL_FOLLOW=lists).ready()["url"]))
+    shows(browser, "#follow-rows", "main · *.safetensors")
+    shows(browser, "#follow-rows", "at all times")
+    shows(browser, "#follow-rows", "0 of 1 snapshot · ")
     shows(browser, ".connections summary", "1 peer")
     assert browser.text(".connections tbody") == ""
     browser.run("document.querySelector('.connections summary').focus()")
