@@ -10,6 +10,11 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.locks.process_locks import LockSearch
 
 
+def node_folder(state_dir: Path) -> Path:
+    """Where the daemon with this `state_dir` keeps its transfers."""
+    return state_dir / "node"
+
+
 @translated()
 def take_folder(folder: Path, log: Callable[[str], None]) -> Callable[[], None]:
     """Make `folder`, and lock it; returns what releases it. Blocks. Raises LocalResource while another node uses it."""

@@ -21,6 +21,7 @@ from p2pmodel.core.progress.views import SpaceView, TransferView
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.node import Node
+from p2pmodel.node.node_folder import node_folder
 from p2pmodel.node.snapshot.evidence.voucher import vouched_commits
 from p2pmodel.node.snapshot_readers import SnapshotKey, SnapshotReaders
 from p2pmodel.os_errors import translate, translated
@@ -41,6 +42,7 @@ from p2pmodel.store.space.readers import open_inodes, serving_processes
 from p2pmodel.store.space.usage import SnapshotUsage, measured
 from p2pmodel.store.space.uses import note_use
 from p2pmodel.store.staging import unfinished_commits
+from p2pmodel.store.state.followed_commits import FollowedCommits
 
 LOOK_EVERY = 60.0
 """Seconds between two looks of the daemon at its cache."""
@@ -115,10 +117,11 @@ class SpaceSurveyor:
         usage = measured(self._cache)
         inodes = open_inodes(self._own)
         served = {each.repo: bool(self._serving(each.repo)) for each in usage.snapshots}
-        held = []
+        held, followed = [], frozenset() if views else _followed(self._settings)
         for each in usage.snapshots:
             facts = self._facts(each, views, copies, inodes)
             facts = replace(facts, served=served[each.repo], read=facts.read or readers.reads(each.repo, each.commit))
+            facts = replace(facts, followed=facts.followed or (each.repo, each.commit) in followed)
             used = time.time() if facts.read else each.used
             if facts.read:
                 note_use(self._cache.repo(each.repo), each.commit)
@@ -268,6 +271,15 @@ class SpaceKeeper:
         """The snapshot as the node serves it; None if only a part of its files is here: that is no copy."""
         found = (each for each in snapshots(self._cache) if (each.repo, each.commit) == (held.repo, held.commit))
         return next((each for each in found if not each.missing), None)
+
+
+def _followed(settings: Settings) -> frozenset[SnapshotKey]:
+    """The snapshots that the follow lists of a daemon have led to, for where none runs."""
+    if settings.state_dir is None or not settings.follow:
+        return frozenset()
+    recorded = FollowedCommits(node_folder(settings.state_dir)).load()
+    found = (each for name in {each.name for each in settings.follow} for each in recorded.get(name, ()))
+    return frozenset((each.repo, each.commit) for each in found)
 
 
 def _removed(leaving: PlannedRemoval, freed: int) -> notes.Note:

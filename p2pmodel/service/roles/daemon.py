@@ -33,6 +33,7 @@ from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
+from p2pmodel.node.node_folder import node_folder
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
 from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.service.control.api import NodeApi
@@ -105,7 +106,7 @@ class Daemon:
         settings = self._settings
         assert settings.state_dir is not None
         assert settings.daemon.socket is not None
-        path, folder = settings.daemon.socket, settings.state_dir / "node"
+        path, folder = settings.daemon.socket, node_folder(settings.state_dir)
         check_not_running(path)
         for each in (settings.state_dir, folder):
             await asyncio.to_thread(private_folder, each)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
+from p2pmodel.node.node_folder import node_folder
 from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.store.state.followed_commits import FollowedCommit, FollowedCommits
 from p2pmodel.store.state.vouched_commits import VouchedCommits
 from tests.support.command_line import CommandLine
 from tests.support.hub_snapshot import snapshot_of
@@ -58,6 +60,17 @@ def test_prune_removes_what_was_used_longest_ago(cli: CommandLine, repo: RepoCac
     [gone] = json.loads(run(cli, *arguments, "--yes"))["removed"]
     assert (gone["commit"], gone["freed"]) == (OLD.commit, planned["removed"][0]["freed"])
     assert repo.commits() == [NEW.commit]
+
+
+def test_what_the_daemon_follows_stays_while_it_does_not_run(cli: CommandLine, repo: RepoCache) -> None:
+    followed = FollowedCommit(OLD.manifest.repo, "v1", OLD.commit)
+    FollowedCommits(node_folder(state(cli))).save({"org/model@v1": (followed,), "org/model@main": ()})
+    env = {"P2PMODEL_STATE_DIR": str(state(cli)), "P2PMODEL_FOLLOW": '[{"repo": "org/model", "revision": "v1"}]'}
+    assert "on a follow list" in cli("cache", "prune", "--unused", "1d", "--dry-run", **env).err
+    cli.ok("cache", "prune", "--unused", "1d", "--yes", "--json", **env)
+    assert repo.commits() == [OLD.commit]
+    run(cli, "cache", "prune", "--unused", "1d", "--yes", "--json")
+    assert repo.commits() == []
 
 
 def test_a_pinned_snapshot_stays_until_it_is_unpinned(cli: CommandLine, repo: RepoCache) -> None:
