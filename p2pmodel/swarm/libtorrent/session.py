@@ -19,6 +19,7 @@ from p2pmodel.swarm.libtorrent.alerts import (
     Notice,
     TorrentRemoved,
 )
+from p2pmodel.swarm.libtorrent.allocator import keep_freed_memory
 from p2pmodel.swarm.libtorrent.private_torrents import address_filter
 from p2pmodel.swarm.libtorrent.session_settings import private_interfaces, session_settings
 from p2pmodel.swarm.libtorrent.tracker_trust import trusting
@@ -42,6 +43,7 @@ class Session:
         self.peer_id = new_peer_id()
         pack = session_settings(settings, ALERT_MASK, self.peer_id)
         self._interfaces: str = pack["listen_interfaces"]
+        keep_freed_memory()
         with trusting(settings.ca_file):
             self._session: lt.session | None = lt.session(pack)
         _limit_all_addresses(self._session)
