@@ -187,7 +187,8 @@ class LibtorrentTorrent:
         self._request = replace(self._request, peers=(*self._request.peers[-_MAX_PEERS:], (address, port)))
 
     def announce(self) -> None:
-        self._live().force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
+        # Not force_reannounce: libtorrent 2.1 sends that at the next whole second.
+        self.set_trackers(self._request.trackers)
 
     def set_trackers(self, trackers: tuple[str, ...]) -> None:
         # A new list of trackers makes libtorrent announce to all of them at once; they update our entry.

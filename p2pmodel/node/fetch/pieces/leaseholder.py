@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -111,8 +111,7 @@ class Leaseholder:
                 await asyncio.sleep(self._until_next_look())
                 await self._introduce_seeders()
                 if self._torrent and (self._needs_no_lease() or (self._feed and self._feed.goes_round)):
-                    for peer in set(self._peers) - joined:
-                        _join(self._torrent, peer)
+                    _join(self._torrent, set(self._peers) - joined)
                     joined.update(self._peers)
 
     def opening(self) -> Sequence[str]:
@@ -164,10 +163,19 @@ class Leaseholder:
         return (self._seeders.egress | own).in_cluster(self._connection.coordinator_address)
 
 
-def _join(torrent: SwarmTorrent, peer: str) -> None:
+def _join(torrent: SwarmTorrent, peers: Iterable[str]) -> None:
+    """Connect to `peers`. libtorrent (2.1) does so once a second, or as soon as a tracker answers."""
+    addresses = [address for peer in peers if (address := _address(peer)) is not None]
+    for address in addresses:
+        torrent.connect(address.host, address.port)
+    if addresses:
+        torrent.announce()
+
+
+def _address(peer: str) -> ListenAddress | None:
     try:
         address = ListenAddress.parse(peer)
         ipaddress.ip_address(address.host)  # the engine resolves no names
     except (InvalidInput, ValueError):
-        return  # the coordinator sent no address
-    torrent.connect(address.host, address.port)
+        return None  # the coordinator sent no address
+    return address

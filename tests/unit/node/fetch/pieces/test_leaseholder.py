@@ -78,9 +78,14 @@ class FakeFeed:
 class FakeTorrent:
     def __init__(self) -> None:
         self.joined: list[tuple[str, int]] = []
+        self.announced: list[int] = []
+        """At each announce, the peers that were joined so far."""
 
     def connect(self, host: str, port: int) -> None:
         self.joined.append((host, port))
+
+    def announce(self) -> None:
+        self.announced.append(len(self.joined))
 
 
 class Clock:
@@ -218,6 +223,10 @@ async def test_a_node_alone_connects_to_each_seeder_once_after_a_while(rig: Rig)
             CoordinatorMessage(Grant(), (SEEDER, Source("http://x.test", peer="[fd00::1]:7"), Source("http://y.test")))
         )
         await rig.joins(("10.0.0.9", 6881), ("fd00::1", 7))
+        await rig.look()
+        assert rig.torrent.announced == [1, 2], (
+            "the engine connects at the answer of a tracker, or up to a second later"
+        )
 
 
 async def test_a_node_alone_looks_when_it_counts_as_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
