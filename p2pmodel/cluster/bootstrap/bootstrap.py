@@ -128,17 +128,24 @@ class Bootstrap:
         self._clock.enter("ports")
         await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
+        seeders: list[HostEntry] = []
         if self._plan.seeders and hosts and not self.roster.at(*WITH_FILES) and not await self._services.has_torrent():
-            seeders = [entry.name for entry in hosts[: self._plan.seeders]]
-            self._clock.enter("mirroring")
-            self._screen.stage(f"mirroring on {', '.join(seeders)}")
-            if failure := await self._services.seed_from(seeders, deadline, self._screen.stage):
-                self.roster.notes.append(f"{failure}; the hosts mirror the snapshot together")
-            elif self._rollout is not None:
-                await self._rollout.tell_mirroring(hosts[: self._plan.seeders])
+            seeders = await self._mirror(hosts[: self._plan.seeders], deadline)
+        if self._rollout is not None:
+            await self._rollout.tell_mirrors(seeders or hosts, mirroring=bool(seeders))
         self._clock.enter("fetching")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
+
+    async def _mirror(self, hosts: list[HostEntry], deadline: float) -> list[HostEntry]:
+        """Have seeders on these hosts mirror the snapshot. Returns the hosts, or none if they could not."""
+        names = [entry.name for entry in hosts]
+        self._clock.enter("mirroring")
+        self._screen.stage(f"mirroring on {', '.join(names)}")
+        if failure := await self._services.seed_from(names, deadline, self._screen.stage):
+            self.roster.notes.append(f"{failure}; the hosts mirror the snapshot together")
+            return []
+        return hosts
 
     async def _begin_rollout(self, stack: AsyncExitStack) -> None:
         await self._services.answered()

@@ -14,7 +14,7 @@ from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient
-from p2pmodel.coordinator.rollout.links import NodeLinks
+from p2pmodel.coordinator.rollout.links import NO_LINKS, NodeLinks
 from p2pmodel.coordinator.rollout.messages import MAX_CHECKS
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
@@ -95,10 +95,13 @@ class RolloutLink:
             late = [(entry, phase) for entry, phase in known if phase == "failed" or entry.name not in heard]
             await self._reported({entry.name: _report(entry, phase) for entry, phase in late})
 
-    async def tell_mirroring(self, entries: Iterable[HostEntry]) -> None:
-        """Report that seeders on these hosts mirror the snapshot, and the mirrors' rate as the preflight found it."""
-        known = ((entry.name, NodeLinks(mirrors=entry.mirrors, mirroring=True)) for entry in entries)
-        await self._reported({name: NodeReport("expected", links=links) for name, links in known})
+    async def tell_mirrors(self, entries: Iterable[HostEntry], *, mirroring: bool) -> None:
+        """Report the mirrors' rate to these hosts, as the preflight found it; `mirroring`: seeders there mirror the
+        snapshot."""
+        known = {entry.name: NodeLinks(mirrors=entry.mirrors, mirroring=mirroring) for entry in entries}
+        await self._reported(
+            {name: NodeReport("expected", links=each) for name, each in known.items() if each != NO_LINKS}
+        )
 
     async def conclude(self, entries: Sequence[HostEntry]) -> RolloutView | None:
         """Tell the last of the hosts, and return the coordinator's record; None if it keeps none.

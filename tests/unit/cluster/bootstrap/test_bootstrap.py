@@ -17,6 +17,7 @@ from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable, S
 from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.rollouts import RolloutClient, SnapshotReport
+from p2pmodel.coordinator.rollout.links import LinkRate, NodeLinks
 from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeReport
 from p2pmodel.coordinator.rollout.rollout import MinReady
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -423,3 +424,35 @@ def test_the_place_of_the_coordinator_is_a_host_or_a_url() -> None:
     assert CoordinatorPlace.parse("http://10.0.0.1:6969/").url == "http://10.0.0.1:6969"
     with pytest.raises(InvalidInput, match="--coordinator"):
         CoordinatorPlace.parse("http://user:secret@10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "told"),
+    [
+        ([{"name": "near", "error": "", "rate": 9e6, "limit": 5000000}], LinkRate(5_000_000, "declared")),
+        ([{"name": "near", "error": "", "rate": 4e6, "limit": 5000000}], LinkRate(4_000_000, "measured")),
+        (
+            [
+                {"name": "near", "error": "", "rate": 4e6, "limit": None},
+                {"name": "far", "error": "", "rate": None, "limit": None},
+                {"name": "gone", "error": "no route", "rate": None, "limit": 1},
+            ],
+            LinkRate(4_000_000, "measured"),
+        ),
+        ([{"name": "near", "error": "", "rate": None, "limit": None}], None),
+        ([], None),
+    ],
+)
+async def test_the_record_has_the_rate_of_the_mirrors_that_the_preflight_found(
+    coordinator: Coordinator, mirrors: list[dict[str, object]], told: LinkRate | None
+) -> None:
+    named = host("gpu1")
+
+    def program(command: Sequence[str], stdin: bytes) -> Completed:
+        plain = json.loads(doctor()(command, stdin).out)
+        return Completed(0, json.dumps(plain | {"node": {"mirrors": mirrors}}).encode(), b"")
+
+    named.programs["p2pmodel"] = program
+    _, roster, _ = await run(MemoryLauncher(named), coordinator)
+    assert roster.rollout is not None
+    assert roster.rollout.nodes[0].links == NodeLinks(mirrors=told)
