@@ -22,10 +22,10 @@ from tests.support.processes import Nodes
 pytestmark = pytest.mark.main
 
 REPO = "org/model"
-SHARD, SHARDS = 6 << 20, 2
+SHARD, SHARDS = 18 << 20, 2
 TENSOR = 512 << 10
-SLOW, QUICK = 16 << 10, 600_000
-"""Limits in bytes a second: while the request is on its way, and then. A whole download takes 20 seconds."""
+LIMIT = 2_000_000
+"""Bytes a second: a whole download takes 19 seconds."""
 
 
 @pytest.fixture
@@ -46,14 +46,14 @@ def test_a_late_tensor_comes_first(nodes: Nodes, model: Path, tmp_path: Path) ->
     daemon = nodes.start("node", "daemon", *where, "--json", P2PMODEL_DAEMON_SOCKET=str(socket))
     daemon.ready()
     arrived, total = asyncio.run(read_last(HubCache(nodes.cache("node")), socket))
-    assert TENSOR <= arrived < total / 2
+    assert TENSOR <= arrived < 0.9 * total, "in the order of the files all else is there before"
     assert daemon.stop().code == 0
 
 
 async def read_last(cache: HubCache, socket: Path) -> tuple[int, int]:
     """Bytes of the shards that had arrived when the last tensor of the last one could be read, and all of them."""
     async with asyncio.timeout(PATIENCE), Client(socket) as client:
-        await client.limit(RateLimits(0, SLOW))
+        await client.limit(RateLimits(0, LIMIT))
         view = await client.start(REPO)
         repo = cache.repo(RepoId(REPO))
         manifest = await listed(repo, view.commit)
@@ -61,14 +61,11 @@ async def read_last(cache: HubCache, socket: Path) -> tuple[int, int]:
         watch = ArrivalWatch({file.path: ArrivingFile(repo, file) for file in weights})
         need = NeedOrder(manifest.total_size, [], weights)
         late = TensorRange("late", weights[-1].path, SHARD - TENSOR, SHARD)
-        need.begin([late])
+        need.begin([late, TensorRange("rest", weights[0].path, 0, SHARD)])
         order = DaemonOrder(socket)
         requests = OrderRequests(need, watch.gaps, lambda places: order.request(repo.repo, view.commit, places))
         running = asyncio.create_task(requests.run())
         try:
-            while not requests.in_swarm:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-            await client.limit(RateLimits(0, QUICK))
             while watch.gaps(late.shard, late.start, late.end):
                 await asyncio.to_thread(watch.look)
                 await asyncio.sleep(0.02)

@@ -3,7 +3,7 @@
 Pure, but for the order itself: the thread that builds the model sets it once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.request_window import FileRange, window
@@ -12,8 +12,9 @@ from p2pmodel.loading.arrival.shard_order import TensorRange
 LISTED = 4
 """Windows of missing bytes that are listed: some of them may have arrived since the record on disk was written, and
 the download knows which."""
-SEARCHED = 8
-"""Windows that are searched for them: what lies further away is not needed soon."""
+LATE_AFTER = 4
+"""Windows that have arrived of what is needed later: then a missing part is late. A download that brings the files in
+the order of the load needs no requests, and a swarm exchanges best without them."""
 Gaps = Callable[[str, int, int], Sequence[tuple[int, int]]]
 """The parts of [start, end) of a file that have not arrived."""
 
@@ -28,49 +29,50 @@ class NeedOrder:
         self._settings = settings
         self._weights = weights
         self._window = window(total_size)
-        self._order: Sequence[TensorRange] = ()
+        self._runs: list[FileRange] = []
+        """The bytes of the tensors in their order, adjacent ones together."""
         self._next = 0
         """How many of them have arrived without a gap in that order."""
 
-    def begin(self, order: Sequence[TensorRange]) -> None:
+    def begin(self, order: Iterable[TensorRange]) -> None:
         """All headers are there, and the tensors are taken in this order."""
-        self._order = order
+        runs: list[FileRange] = []
+        for place in order:
+            _append(runs, FileRange(place.shard, place.start, place.end))
+        self._runs = runs
 
     @property
     def has_begun(self) -> bool:
         """Whether the order is known."""
-        return bool(self._order)
+        return bool(self._runs)
 
     def missing(self, gaps: Gaps) -> list[FileRange]:
-        """What is needed next and has not arrived, in that order; some windows of it.
+        """What to request before others, in that order: of the tensors, what is late.
 
-        Before the order is known the beginning of every weight file is among it, even if it is there.
+        Before the order is known, all of the settings and the beginning of every weight file, even if that is there.
         """
-        if not self._order:
+        if not self._runs:
             small = [FileRange(f.path, *gap) for f in self._settings for gap in gaps(f.path, 0, f.size)]
             return small + [FileRange(f.path, 0, 1) for f in self._weights if f.size]
-        return self._next_tensors(gaps)
+        return self._late(gaps)
 
-    def _next_tensors(self, gaps: Gaps) -> list[FileRange]:
-        order, found = self._order, list[FileRange]()
-        while self._next < len(order) and not _gaps_of(order[self._next], gaps):
+    def _late(self, gaps: Gaps) -> list[FileRange]:
+        holes = [(run, gaps(run.path, run.start, run.end)) for run in self._runs[self._next :]]
+        while holes and not holes[0][1]:
+            del holes[0]
             self._next += 1
-        ahead, span = LISTED * self._window, SEARCHED * self._window
-        for number in range(self._next, len(order)):
-            place = order[number]
-            for start, end in _gaps_of(place, gaps):
-                _append(found, FileRange(place.shard, start, min(end, start + ahead)))
-                ahead -= end - start
-                if ahead <= 0:
+        later = sum(run.end - run.start - sum(end - start for start, end in missing) for run, missing in holes)
+        found, ahead = list[FileRange](), LISTED * self._window
+        for run, missing in holes:
+            done = run.start
+            for start, end in missing:
+                later -= start - done
+                if later < LATE_AFTER * self._window or ahead <= 0:
                     return found
-            span -= place.size
-            if span <= 0:
-                return found
+                found.append(FileRange(run.path, start, min(end, start + ahead)))
+                ahead, done = ahead - (end - start), end
+            later -= run.end - done
         return found
-
-
-def _gaps_of(place: TensorRange, gaps: Gaps) -> Sequence[tuple[int, int]]:
-    return gaps(place.shard, place.start, place.end)
 
 
 def _append(found: list[FileRange], following: FileRange) -> None:

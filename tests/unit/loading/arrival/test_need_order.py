@@ -8,15 +8,15 @@ import pytest
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.request_window import FileRange, window
 from p2pmodel.loading.arrival import order_requests
-from p2pmodel.loading.arrival.need_order import LISTED, SEARCHED, NeedOrder
+from p2pmodel.loading.arrival.need_order import LATE_AFTER, LISTED, NeedOrder
 from p2pmodel.loading.arrival.order_requests import OrderRequests
 from p2pmodel.loading.arrival.shard_order import TensorRange, begin_with
 from p2pmodel.store.files.range_set import RangeSet
 from tests.support.eventually import eventually
 from tests.support.hub_snapshot import snapshot_of
 
-WINDOW = LISTED * window(0)
-"""Bytes that are listed."""
+LISTED_BYTES = LISTED * window(0)
+LATE = LATE_AFTER * window(0)
 SETTINGS, SHARD, OTHER = snapshot_of(
     {"config.json": b"{}", "model-1.safetensors": bytes(9), "model-2.safetensors": bytes(8)}
 ).manifest.files
@@ -59,41 +59,49 @@ def test_settings_and_headers_come_first(arrived: Arrived) -> None:
     assert need().missing(arrived.gaps) == headers
 
 
-def test_then_the_missing_parts_of_the_next_tensors_within_a_window(arrived: Arrived) -> None:
-    order = need(tensor("a", 10, 20), tensor("a", 20, WINDOW), tensor("b", 5, 2 * WINDOW))
-    arrived.add("a", 30, WINDOW - 10)
-    arrived.add("b", 5, 25)
-    assert order.missing(arrived.gaps) == [
-        FileRange("a", 10, 30),
-        FileRange("a", WINDOW - 10, WINDOW),
-        FileRange("b", 25, 25 + WINDOW - 30),
-    ]
-    arrived.add("a", 10, WINDOW)
-    assert order.missing(arrived.gaps) == [FileRange("b", 25, 25 + WINDOW)]
+def test_then_the_parts_of_tensors_that_are_late(arrived: Arrived) -> None:
+    """Something is late when much of what is needed later is there."""
+    order = need(tensor("a", 10, 20), tensor("a", 20, 2 * LATE), tensor("b", 5, 3 * LATE))
+    arrived.add("a", 30, LATE)
+    assert order.missing(arrived.gaps) == [], "they arrive in this order"
+    arrived.add("b", 5, 34)
+    assert order.missing(arrived.gaps) == [], "a byte less than what makes it late"
+    arrived.add("b", 34, 35)
+    assert order.missing(arrived.gaps) == [FileRange("a", 10, 30)]
+    arrived.add("b", 35, LATE + 5)
+    assert order.missing(arrived.gaps) == [FileRange("a", 10, 30), FileRange("a", LATE, LATE + LISTED_BYTES - 20)]
+    arrived.add("a", 10, 30)
+    assert order.missing(arrived.gaps) == [FileRange("a", LATE, LATE + min(LATE, LISTED_BYTES))]
+    arrived.add("a", LATE, 2 * LATE)
+    assert order.missing(arrived.gaps) == [], "the beginning of b is there, and the rest comes"
 
 
 def test_all_of_a_tensor_that_is_larger_than_a_window_is_requested_in_turn(arrived: Arrived) -> None:
-    order, start = need(tensor("a", 0, 5 * WINDOW)), 0
+    order, start = need(tensor("a", 0, 5 * LISTED_BYTES), tensor("b", 0, LATE)), 0
+    arrived.add("b", 0, LATE)
     while places := order.missing(arrived.gaps):
-        assert [(each.start, each.end) for each in places] == [(start, start + WINDOW)]
+        assert [(each.start, each.end) for each in places] == [(start, start + LISTED_BYTES)]
         arrived.add("a", places[0].start, places[0].end)
-        start += WINDOW
-    assert start == 5 * WINDOW
+        start += LISTED_BYTES
+    assert start == 5 * LISTED_BYTES
 
 
-def test_what_lies_far_away_is_not_requested(arrived: Arrived) -> None:
-    """Nor is all of the order searched each time: a model may have many thousands of tensors."""
-    step = WINDOW // 10
-    order = need(*(tensor("a", n * step, (n + 1) * step) for n in range(1000)))
-    arrived.add("a", 1, 900 * step)
-    searched: list[int] = []
+def test_many_tensors_beside_each_other_are_one_run(arrived: Arrived) -> None:
+    """A model may have many thousands of tensors, and what is late is looked for five times a second."""
+    order = need(*(tensor("a", n, n + 1) for n in range(1000)), *(tensor("b", n, n + 1) for n in range(1000)))
+    searched: list[str] = []
 
     def gaps(path: str, start: int, end: int) -> Sequence[tuple[int, int]]:
-        searched.append(start)
+        searched.append(path)
         return arrived.gaps(path, start, end)
 
-    assert order.missing(gaps) == [FileRange("a", 0, 1)]
-    assert len(searched) <= 10 * SEARCHED // LISTED + 2
+    order.missing(gaps)
+    assert searched == ["a", "b"]
+    arrived.add("a", 0, 1000)
+    order.missing(gaps)
+    searched.clear()
+    order.missing(gaps)
+    assert searched == ["b"]
 
 
 def test_nothing_is_needed_when_all_is_there(arrived: Arrived) -> None:
@@ -125,7 +133,8 @@ async def test_requests_are_repeated_while_something_is_missing(
     running = asyncio.create_task(requests.run())
     await eventually(lambda: len(sent) > 2, what="the first places are requested again")
     assert requests.in_swarm
-    order.begin([tensor("a", 0, 3), tensor("a", 3, 9)])
+    arrived.add("b", 0, LATE)
+    order.begin([tensor("a", 0, 3), tensor("a", 3, 9), tensor("b", 0, LATE)])
     await eventually(lambda: sent[-1] == [FileRange("a", 0, 9)], what="the tensors are requested")
     arrived.add("a", 0, 3)
     await eventually(lambda: sent[-1] == [FileRange("a", 3, 9)], what="the rest is requested")
