@@ -6,6 +6,7 @@ most every `RETRY_AFTER` seconds. Without keys no token is accepted.
 
 import asyncio
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,12 +25,15 @@ from p2pmodel.trust.access.policy import Subject
 
 try:
     from joserfc import jwt
-    from joserfc.errors import InvalidKeyIdError, JoseError
+    from joserfc.errors import InvalidKeyIdError, JoseError, SecurityWarning
     from joserfc.jwk import KeySet
 except ImportError:
     raise InvalidInput(
         "oidc.issuer is set, and joserfc is not installed", hint="pip install 'p2pmodel[oidc]'"
     ) from None
+
+# The settings decide which algorithms count.
+warnings.filterwarnings("ignore", "EdDSA is deprecated", SecurityWarning)
 
 ANSWER_WITHIN = 5.0
 RETRY_AFTER = 10.0
