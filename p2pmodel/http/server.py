@@ -223,7 +223,7 @@ def _bind_error(error: OSError | OverflowError, host: str, port: int) -> Excepti
         return LocalResource(
             f"cannot listen on {where}: the port is in use", hint="stop the other program, or choose port 0 for any"
         )
-    if error.errno == errno.EADDRNOTAVAIL:
+    if error.errno in (errno.EADDRNOTAVAIL, None):  # None: asyncio, from Python 3.13 on
         return LocalResource(
             f"cannot listen on {where}: this machine does not have that address", hint="see 'ip address'"
         )

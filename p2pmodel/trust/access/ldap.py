@@ -76,6 +76,7 @@ class LdapDirectory:
 
     async def close(self) -> None:
         """As `Directory`."""
+        await self._logins.close()
         await self._server.close()
 
     async def _login(self, name: str, password: str) -> Subject:
