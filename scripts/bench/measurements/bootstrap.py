@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     elif options.faults:
         found = bootstrap_faults.measure(options.size_mb, options.timeout)
     else:
-        found = _real(options.hosts, options.size_mb, options.mbit)
+        found = _real(options.hosts, options.size_mb, options.mbit, options.seeders)
     for name, value in found.items():
         print(f"{name:>28}: {value}")
     machine = describe_machine()
@@ -99,10 +99,10 @@ def _doctor(_command: Sequence[str], _stdin: bytes) -> Completed:
     return Completed(0, json.dumps(plain).encode(), b"")
 
 
-def _real(count: int, size_mb: int, mbit: float) -> dict[str, Any]:
+def _real(count: int, size_mb: int, mbit: float, seeders: int) -> dict[str, Any]:
     with roll_outs(count, None, size_mb, mbit) as rig:
         preflight = rig.bootstrap("--dry-run")
-        first = rig.bootstrap()
+        first = rig.bootstrap("--seeders", str(seeders))
         print(first.err)
         again = rig.bootstrap()
         down = rig.bootstrap("--down")
