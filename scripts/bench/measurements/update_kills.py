@@ -14,6 +14,9 @@ from scripts.bench.rigs.programs import Program
 
 REPO = "bench/model"
 CLOSED = "http://127.0.0.1:9"
+RATE = "20MB"
+"""What the seeder sends in a second, so that updates are killed while they download, too."""
+ENDED = "it had ended"
 PATIENCE = 600.0
 """Seconds in which one update ends."""
 
@@ -23,49 +26,46 @@ class UpdateTrials:
 
     def __init__(self, root: Path, coordinator: str) -> None:
         self._root = root
-        self._old, self._new = root / "old", root / "new"
+        self._old, self._new, self._peer, self._log = (root / name for name in ("old", "new", "peer", "update.log"))
         where = ["--coordinator", coordinator, "--endpoint", CLOSED, "--swarm-listen", "127.0.0.11:0"]
         self._update = [*P2PMODEL, "update", REPO, *where, "--no-daemon", "--json"]
 
     def undisturbed(self) -> float:
-        """Seconds that an update takes."""
-        peer = self._fresh()
+        """Seconds that an update takes from its first report on."""
+        running = self._start()
         began = time.monotonic()
-        self._complete(peer)
+        running.wait(PATIENCE)
         return time.monotonic() - began
 
     def killed_after(self, seconds: float) -> str:
-        """Kill an update after `seconds`, check what is left, and complete it. Returns where it was."""
-        peer = self._fresh()
-        log = self._root / "update.log"
-        with log.open("wb") as errors:
-            running = subprocess.Popen(
-                [*self._update, "--progress", "json"],
-                env=environment(peer),
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-            )
-            try:
-                running.wait(seconds)
-            except subprocess.TimeoutExpired:
-                running.send_signal(signal.SIGKILL)
-                running.wait()
-        moment = _phase(log) if running.returncode < 0 else "it had ended"
-        self._check(peer)
-        self._complete(peer)
+        """Kill an update `seconds` after its first report, check what is left, and complete it. Where it was."""
+        running = self._start()
+        try:
+            running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            running.send_signal(signal.SIGKILL)
+            running.wait()
+        moment = _phase(self._log) if running.returncode < 0 else ENDED
+        self._check()
+        self._complete()
         return moment
 
-    def _fresh(self) -> Path:
-        peer = self._root / "peer"
-        shutil.rmtree(peer, ignore_errors=True)
-        subprocess.run(
-            [*P2PMODEL, "import", str(self._old), REPO], env=environment(peer), check=True, capture_output=True
-        )
-        return peer
+    def _start(self) -> "subprocess.Popen[bytes]":
+        """An update of a fresh cache that has printed a report."""
+        shutil.rmtree(self._peer, ignore_errors=True)
+        old = [*P2PMODEL, "import", str(self._old), REPO]
+        subprocess.run(old, env=environment(self._peer), check=True, capture_output=True)
+        command = [*self._update, "--progress", "json"]
+        with self._log.open("wb") as errors:
+            running = subprocess.Popen(command, env=environment(self._peer), stdout=subprocess.DEVNULL, stderr=errors)
+        deadline = time.monotonic() + PATIENCE
+        while not _phase(self._log) and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return running
 
-    def _check(self, peer: Path) -> None:
+    def _check(self) -> None:
         """The old revision is whole, and the name leads to it or to the new one, whole."""
-        repo = peer / "hub" / "models--bench--model"
+        repo = self._peer / "hub" / "models--bench--model"
         named = (repo / "refs" / "main").read_text().strip()
         whole = {
             snapshot.name: self._old if _equal(snapshot, self._old) else self._new
@@ -77,16 +77,16 @@ class UpdateTrials:
         if named not in whole:
             raise SystemExit(f"main leads to {named[:8]}, which is not whole")
 
-    def _complete(self, peer: Path) -> None:
+    def _complete(self) -> None:
         done = subprocess.run(
-            self._update, env=environment(peer), check=False, capture_output=True, text=True, timeout=PATIENCE
+            self._update, env=environment(self._peer), check=False, capture_output=True, text=True, timeout=PATIENCE
         )
         if done.returncode:
             raise SystemExit(f"the update failed: {done.stderr}")
         [update] = json.loads(done.stdout)["updates"]
         if not _equal(Path(update["path"]), self._new):
             raise SystemExit("the updated revision differs from the seeder's")
-        self._check(peer)
+        self._check()
 
 
 def _equal(one: Path, other: Path) -> bool:
@@ -101,7 +101,7 @@ def _phase(log: Path) -> str:
         if line.startswith("{") and '"phase"' in line:
             report = json.loads(line)
             return f"{report['phase']}, {report['done'] / max(report['total'], 1):.0%} here"
-    return "starting"
+    return ""
 
 
 def kill_updates(root: Path, kills: int, seed: int) -> None:
@@ -110,14 +110,20 @@ def kill_updates(root: Path, kills: int, seed: int) -> None:
     with ExitStack() as stack:
         serve = ["seed", str(root / "new"), "--as", REPO, "--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0"]
         seeder = Program(
-            [*P2PMODEL, *serve, "--json"], stack, env=environment(root / "seeder"), log=root / "seeder.log"
+            [*P2PMODEL, *serve, "--json", "--upload-limit", RATE],
+            stack,
+            env=environment(root / "seeder"),
+            log=root / "seeder.log",
         )
         trials = UpdateTrials(root, seeder.first()["coordinator"])
         seconds = trials.undisturbed()
         print(f"an undisturbed update takes {seconds:.1f} s")
-        for number in range(kills):
+        number = 0
+        while number < kills:
             moment = dice.uniform(0, seconds)
             where = trials.killed_after(moment)
-            print(
-                f"kill {number + 1:2} after {moment:4.1f} s ({where}): the old revision is whole, the update completes"
-            )
+            if where == ENDED:
+                seconds = moment  # the machine is quicker now
+                continue
+            number += 1
+            print(f"kill {number:2} after {moment:4.1f} s ({where}): the old revision is whole, the update completes")
