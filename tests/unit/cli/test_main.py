@@ -49,6 +49,7 @@ EXIT_CODES = {
     errors.LocalResource: 7,
     errors.NoSpace: 7,
     errors.PartialCluster: 8,
+    errors.PartialUpdate: 8,
     errors.Interrupted: 130,
 }
 

@@ -58,7 +58,7 @@ async def test_a_snapshot_leaves_its_swarm_and_then_the_cache(machine: Machine) 
         assert surveyor.serving == [True, False]
         assert any("was above its budget" in note for note in machine.notes)
         view = keeps.view
-        assert (view.removed, view.freed, view.over) == (1, gone.freed, 0)
+        assert (view.removed, view.freed) == (1, gone.freed)
         assert view.used is not None
 
 
