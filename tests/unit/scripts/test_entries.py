@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "scripts"
 BENCHMARKS = sorted(path.name for path in (SCRIPTS / "bench").iterdir() if path.is_file() and not path.suffix)
-ENTRIES = ["scripts/demo", "scripts/fuzz", "scripts/soak", *(f"scripts/bench/{name}" for name in BENCHMARKS)]
+OWN = ("scripts/demo", "scripts/fuzz", "scripts/load-faults", "scripts/soak")
+ENTRIES = [*OWN, *(f"scripts/bench/{name}" for name in BENCHMARKS)]
 PLAIN = {"PATH": "/usr/bin:/bin"}
 PYTHON = Path("/usr/bin/python3")
 
