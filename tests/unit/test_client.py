@@ -55,6 +55,8 @@ async def test_every_call(machine: Machine, node: Node, client: Client) -> None:
     assert (await client.prioritise(begun.id, -1)).priority == -1
     assert (await client.engine(begun.id, "loaded", seconds=9.0)).engine_ready
     assert [s.repo for s in await client.snapshots()] == ["org/model"]
+    while not await client.connections(begun.id):  # noqa: ASYNC110 - after the pause it connects again
+        await asyncio.sleep(0.02)
     [swarm] = await client.peers()
     assert (swarm.transfer, swarm.connections) == (begun.id, await client.connections(begun.id))
     assert await client.limit(RateLimits(1, 2)) == await client.limits() == LimitsView(1, 2, 1, 2)
