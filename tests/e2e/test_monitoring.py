@@ -165,7 +165,10 @@ def test_the_daemon_exports_their_metrics(nodes: Nodes, tmp_path: Path) -> None:
     (source / "config.json").write_text("{}")
     seeder = str(nodes.seed(source, "--as", "org/model").ready()["coordinator"])
     where = ("--coordinator", seeder, "--endpoint", "http://127.0.0.1:9", "--swarm-listen", "127.0.0.11:0")
-    running = nodes.start("node", "daemon", *where, "--control-listen", "127.0.0.1:0", "--json")
+    settings = tmp_path / "p2pmodel.toml"
+    settings.write_text('[[follow]]\nrepo = "org/model"\n')
+    config = {"P2PMODEL_CONFIG": str(settings)}
+    running = nodes.start("node", "daemon", *where, "--control-listen", "127.0.0.1:0", "--json", **config)
     url = str(running.ready()["url"])
     nodes.ok("node", "fetch", "org/model", "-q")
     eventually(lambda: ready(url) == 200, PATIENCE, lambda: str(ready(url)))
