@@ -131,6 +131,7 @@ async def test_a_command_gets_its_input_and_returns_its_output_and_code(host: Re
     blob = bytes(range(256)) * 1000
     assert (await host.run(["cat"], stdin=blob)).out == blob
     assert (await host.run(["false"])).code == 1
+    assert (await host.run(["false"], stdin=blob)).code == 1, "it ends without reading"
     missing = await host.run(["no-such-command"])
     assert missing.code == 127
     assert "not found" in missing.reason

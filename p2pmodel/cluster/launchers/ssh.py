@@ -11,7 +11,7 @@ import shlex
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,12 @@ class SshHost(ScriptedHost):
         """See RemoteHost."""
         try:
             async with asyncio.timeout(timeout):
-                done = await self._connection.run(shlex.join(command), input=stdin, encoding=None)
+                process = await self._connection.create_process(shlex.join(command), encoding=None)
+                if stdin:
+                    with suppress(BrokenPipeError):  # it has ended already, without reading: its exit code says why
+                        process.stdin.write(stdin)
+                        process.stdin.write_eof()
+                done = await process.wait()
         except TimeoutError:
             what = printable(command[0], 60)
             raise Unavailable(f"{self.name}: '{what}' has not ended within {timeout:g} s", hint="look there") from None

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from p2pmodel.cluster.launcher import HostRefused, HostUnreachable
-from p2pmodel.cluster.launchers.ssh import SshLauncher
+from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable
+from p2pmodel.cluster.launchers.ssh import SshHost, SshLauncher
 from p2pmodel.errors import InvalidInput, P2PModelError
 from tests.support.ssh_hosts import SshHosts, make_key
 
@@ -99,3 +100,29 @@ async def test_connections_that_a_jump_host_resets_are_tried_again(ssh_hosts: Ss
             return (await host.run(["true"])).code
 
     assert await asyncio.gather(*(once() for _ in range(6))) == [0] * 6
+
+
+class EndedProcess:
+    """A command that ended before its input was sent."""
+
+    def __init__(self) -> None:
+        self.stdin = self
+
+    def write(self, _data: bytes) -> None:
+        raise BrokenPipeError("Channel not open for sending")
+
+    async def wait(self) -> SimpleNamespace:
+        return SimpleNamespace(exit_status=3, stdout=b"", stderr=b"no such folder")
+
+
+class EndedConnection:
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    async def create_process(self, _command: str, **_options: object) -> EndedProcess:
+        return EndedProcess()
+
+
+async def test_a_command_that_ends_without_reading_its_input_has_its_exit_code() -> None:
+    host = SshHost(HOST, EndedConnection(), None)  # type: ignore[arg-type]
+    assert await host.run(["tee", "x"], stdin=b"data") == Completed(3, b"", b"no such folder")
