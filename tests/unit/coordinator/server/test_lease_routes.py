@@ -99,6 +99,15 @@ async def test_peers_share_scarce_pieces_and_receive_the_seeders() -> None:
         assert (await one.until(lambda answer: answer.grant.peers == 2)).grant.pieces == (0,)
 
 
+async def test_a_peer_that_joins_while_the_seeder_is_gone_is_told_that_one_may_come_back() -> None:
+    async with coordinator() as rig, rig.peer() as one:
+        rig.sources.add(HASH, Source("http://s.test"))
+        rig.sources.lose(HASH, "http://s.test")
+        await one.update(0)
+        answer = await one.granted(0)
+        assert (answer.sources, answer.lost_source) == ((), True)
+
+
 async def test_a_new_seeder_is_sent_also_with_unchanged_leases() -> None:
     async with coordinator() as rig, rig.peer() as one, rig.peer() as other:
         await one.update(0)
