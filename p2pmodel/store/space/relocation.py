@@ -120,8 +120,11 @@ def _hold(move: Relocation, stack: ExitStack) -> None:
     if (moving := search.take()) is None:
         raise Conflict(f"{search.holder or 'another process'} moves {repo.repo}", hint="let it finish first")
     stack.callback(moving.release)
-    if serving := serving_processes(repo, (os.getpid(),)):
-        raise Conflict(f"{repo.repo} is used by {len(serving)} other process(es) of p2pmodel", hint="stop them first")
+    if serving_processes(repo, (os.getpid(),)):
+        raise Conflict(
+            f"another process of p2pmodel serves {repo.repo}",
+            hint="pause its transfer or stop the process, then move it",
+        )
     repo.require_writable()
     for commit in sorted({*repo.commits(), *unfinished_commits(repo.private)}):
         search = LockSearch(repo.staging(commit).lock_path())
