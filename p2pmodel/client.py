@@ -24,12 +24,12 @@ from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.progress.diagnosis import Diagnosis
-from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     SERVING,
     EngineState,
     FirstPiecesView,
+    FollowView,
     LimitsView,
     NodeView,
     RateLimits,
@@ -311,7 +311,8 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         plain = parse_json(await read_bounded(response, MAX_EVENT) or b"")
         code, message, hint = (printable(str(plain[key]), 500) for key in ("code", "message", "hint"))
     except (ValueError, KeyError, TypeError):
-        raise Unavailable(f"the daemon answered HTTP {response.status} without a reason") from None
+        what = f"the daemon answered HTTP {response.status} without a reason"
+        raise restored("", what, hint="check the address and the token", status=response.status) from None
     raise restored(code, message, hint=hint)
 
 

@@ -143,6 +143,12 @@ class Forbidden(AccessDenied):
     http_status = 403
 
 
+class UnknownCredential(AccessDenied):
+    """A credential that this server does not know, or that is no longer valid."""
+
+    code = "unknown_credential"
+
+
 class Conflict(P2PModelError):
     """The request contradicts the existing state."""
 
@@ -206,7 +212,7 @@ class Unavailable(P2PModelError):
 
 
 class Offline(Unavailable):
-    """It is not in the cache, and this node may not use the network."""
+    """A request for something outside the cache, while this node may not use the network."""
 
     code = "offline"
     http_status = 501
@@ -230,7 +236,7 @@ class Unconfirmed(Unavailable):
 
 
 class NotYet(Unavailable):
-    """It is being prepared; a retry soon will succeed."""
+    """The resource is being prepared; a retry soon will succeed."""
 
     code = "not_yet"
     http_status = 429

@@ -16,8 +16,7 @@ from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import AccessDenied, Conflict, restored
 from p2pmodel.loading import optional_imports
-from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
-from p2pmodel.loading.options import LoadOptions
+from p2pmodel.loading.options import LoadOptions, LoadProgress, OnLoadProgress
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache
 
@@ -120,19 +119,24 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     loop = asyncio.new_event_loop()
     task: asyncio.Task[T] = loop.create_task(work)
 
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(_ended(task))
+    over = threading.Event()
+    """Not the thread's `is_alive`: Python 3.11 takes a thread for ended once a `join` was interrupted."""
 
-    thread = threading.Thread(target=run, name="p2pmodel.load")
-    thread.start()
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(_ended(task))
+        finally:
+            over.set()
+
+    threading.Thread(target=run, name="p2pmodel.load").start()
     try:
-        thread.join()
+        over.wait()
     finally:
-        if thread.is_alive():
+        if not over.is_set():
             with suppress(RuntimeError):  # the loop has closed since
                 loop.call_soon_threadsafe(task.cancel)
-            thread.join()
+            over.wait()
     return task.result()
 
 

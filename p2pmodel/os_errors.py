@@ -3,12 +3,27 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from p2pmodel.errors import LocalResource, NoSpace, P2PModelError
 
 DESCRIPTORS = Path("/proc/self/fd")
 """Below it Linux has a name for each open file of this process. `store` reaches open directories by these names."""
+
+
+def descriptor_path(descriptor: int) -> Path:
+    """The path of an open file or folder that is right while it is open. Raises LocalResource without /proc."""
+    _check_descriptors()
+    return DESCRIPTORS / str(descriptor)
+
+
+@lru_cache(1)
+def _check_descriptors() -> None:
+    if not DESCRIPTORS.is_dir():
+        raise LocalResource(
+            f"there is no {DESCRIPTORS}: open folders have no paths without it", hint="mount /proc in this container"
+        )
 
 
 @contextmanager
@@ -18,6 +33,17 @@ def translated() -> Iterator[None]:
         yield
     except OSError as error:
         raise translate(error) from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add `path` to an OSError of a call that has only a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def translate(error: BaseException) -> P2PModelError:

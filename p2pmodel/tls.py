@@ -11,7 +11,7 @@ from typing import Literal
 
 from p2pmodel.core.files.own_files import opened
 from p2pmodel.errors import InvalidInput
-from p2pmodel.os_errors import DESCRIPTORS
+from p2pmodel.os_errors import descriptor_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class MutualTls:
             try:
                 context.load_verify_locations(cadata=authority)
             except (ssl.SSLError, ValueError):
-                raise InvalidInput("the authority of a private swarm is no PEM certificate") from None
+                raise InvalidInput("the authority of a private swarm is not a PEM certificate") from None
 
     def present(self, certificate: str, key: str) -> None:
         """Present `certificate` (PEM) with its private key in new connections. Raises InvalidInput."""
@@ -161,4 +161,4 @@ def _trust(context: ssl.SSLContext, ca_file: Path, name: str) -> None:
 
 def _path_of(descriptor: int) -> str:
     """The path under which OpenSSL reads the file that was judged."""
-    return str(DESCRIPTORS / str(descriptor))
+    return str(descriptor_path(descriptor))

@@ -11,10 +11,9 @@ from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.rollout.options import coordinator
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned
+from p2pmodel.cli.terminal.output import aligned, echo
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.alias_messages import Alias, alias_plain, check_alias
+from p2pmodel.coordinator.catalog_messages import Alias, alias_plain, check_alias
 from p2pmodel.coordinator.client.aliases import AliasClient
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.core.content.names import Reference, RepoId

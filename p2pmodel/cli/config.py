@@ -1,14 +1,20 @@
-"""`p2pmodel config`: the settings of a command, and where each of them comes from."""
+"""`p2pmodel config` and `env`: the settings of a command and their places, and the environment of hub clients."""
 
 import json
+import os
+import shlex
+from pathlib import Path
 
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned
-from p2pmodel.config.provenance import DEFAULT, SettingValue
+from p2pmodel.cli.signals import run_interruptible
+from p2pmodel.cli.terminal.output import aligned, echo, result
+from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.config.settings import Settings
+from p2pmodel.config.sources import DEFAULT, SettingValue
+from p2pmodel.core.progress.views import NodeView
+from p2pmodel.errors import Unavailable
 
 
 @click.group()
@@ -47,3 +53,43 @@ def _rows(value: SettingValue) -> list[tuple[str, ...]]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+READ_SECONDS = 60
+"""Read timeout for clients with a cache of their own: pieces arrive in any order, so a file may pause."""
+
+
+@click.command()
+@options.server
+@options.common
+def env(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    """Print the environment for Hugging Face clients of the daemon, for sh: eval "$(p2pmodel env)".
+
+    Includes HF_HUB_CACHE if the daemon's cache is writable for you: clients then use its files without a copy. With
+    --json prints one object.
+    """
+    variables = run_interruptible(_variables(settings), interrupted="interrupted")
+    if as_json:
+        echo(json.dumps(variables))
+        return
+    for name, value in variables.items():
+        result(f"export {name}={shlex.quote(value)}")
+
+
+async def _variables(settings: Settings) -> dict[str, str]:
+    async with connected(settings) as client:
+        return variables_of(await client.node(), here=settings.client.server is None)
+
+
+def variables_of(node: NodeView, *, here: bool = True) -> dict[str, str]:
+    """The variables by name. `here`: the daemon is on this machine. Raises Unavailable if it has no hub endpoint."""
+    if node.hub is None:
+        raise Unavailable("the daemon serves no hub endpoint", hint="set daemon.hub_listen and restart it")
+    shared = {"HF_HUB_CACHE": node.cache_dir} if here and os.access(Path(node.cache_dir), os.W_OK) else {}
+    return {
+        "HF_ENDPOINT": node.hub,
+        **shared,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",  # `hf` asks PyPI for a newer version of itself, past the endpoint
+        "HF_HUB_DOWNLOAD_TIMEOUT": str(READ_SECONDS),
+    }

@@ -11,17 +11,17 @@ import click
 from aiohttp import web
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import Count, Number, PathName
+from p2pmodel.cli.secret_files import listener_tls, on_each_node, renew_on
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.tls_files import listener_tls, renew_on
-from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import ORIGIN_BUDGET, PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
-from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import SignatureStore
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
@@ -37,7 +37,7 @@ from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, ServedCoordinator, serving_coordinator
 from p2pmodel.store.files.space import check_writable
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.authoriser import ClientAccess
 
 DEFAULT_LISTEN = "127.0.0.1:6969"
 
@@ -49,15 +49,13 @@ DEFAULT_LISTEN = "127.0.0.1:6969"
 @options.credentials
 @options.tls
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
-@click.option("--state-dir", type=click.Path(path_type=Path), help="Keep catalog and roll-outs here.")
-@click.option(
-    "--interval", type=click.IntRange(5, 3600), default=INTERVAL, show_default=True, help="Seconds between announces."
-)
+@click.option("--state-dir", type=PathName(), help="Keep catalog, roll-outs and numbers of certificates here.")
+@click.option("--interval", type=Count(5, 3600), default=INTERVAL, show_default=True, help="Seconds between announces.")
 @click.option("--registered-only", is_flag=True, help="Track only torrents of the catalog, not any info-hash.")
 @click.option("--full-scrape", is_flag=True, help="Answer a scrape that names no info-hash with all of them.")
 @click.option(
     "--origin-budget",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=ORIGIN_BUDGET,
     show_default=True,
     help="Copies of a snapshot that its peers may take from the mirrors together; 0: no limit.",
@@ -93,11 +91,11 @@ def coordinator(
         private_folder(state_dir)
         check_writable(state_dir)
     catalog, rollouts = _kept(state_dir, settings)
-    signatures, aliases = SignatureShelf(state_dir), Aliases(catalog, state_dir, note=log)
+    signatures, aliases = SignatureStore(state_dir), Aliases(catalog, state_dir, note=log)
     admits = catalog.admits if registered_only else anything
     tracker = _tracker(settings, interval=interval, full_scrape=full_scrape, admits=admits)
     role = CoordinatorRole.of(address, public_url, credentials, tls)
-    private, reload = _private(catalog, settings, credentials), options.reload(settings, role.credentials)
+    private, reload = _private(catalog, settings, credentials, state_dir), options.reload(settings, role.credentials)
     reload.setting("private.revoked", apply=lambda now: private.revoke(now.private))
     renew_on(reload, settings.http, tls)
     known = clients_of(settings, f"coordinator-{address.port}", authoriser_of(settings, reload))
@@ -130,9 +128,10 @@ def _tracker(settings: Settings, *, interval: int, full_scrape: bool, admits: Ca
     return Tracker(interval=interval, full_scrape=full_scrape, admits=admits, settings=settings.tracker, probes=probes)
 
 
-def _private(catalog: Catalog, settings: Settings, credentials: Credentials) -> PrivateSwarms:
+def _private(catalog: Catalog, settings: Settings, credentials: Credentials, state_dir: Path | None) -> PrivateSwarms:
     """The private swarms. Raises InvalidInput for settings that admit no node."""
-    private = PrivateSwarms.of(catalog, settings.private)
+    folder = state_dir / "private-swarms" if state_dir else None
+    private = PrivateSwarms.of(catalog, settings.private, folder=folder, note=log)
     if settings.private.ca_key is not None and credentials.member is None and not settings.access.rules:
         raise InvalidInput(
             "the coordinator of private swarms admits members alone, and has no token for them",
@@ -142,7 +141,7 @@ def _private(catalog: Catalog, settings: Settings, credentials: Credentials) -> 
 
 
 def _kept(state_dir: Path | None, settings: Settings) -> tuple[Catalog, Rollouts]:
-    """What a coordinator keeps in its folder, if it has one."""
+    """The catalog and the roll-outs of a coordinator, from its folder if it has one."""
     folder = CatalogFolder(state_dir) if state_dir else None
     catalog = Catalog(folder, max_owner=settings.quotas.torrents_per_publisher)
     return catalog, Rollouts(RolloutFolder(state_dir / "rollouts") if state_dir else None, note=log)
@@ -187,7 +186,7 @@ async def _run(
     *,
     settings: Settings,
     rollouts: Rollouts,
-    signatures: SignatureShelf,
+    signatures: SignatureStore,
     aliases: Aliases,
 ) -> None:
     notes = (*await catalog.load(), *await rollouts.load(), *await signatures.load(), *await aliases.load())

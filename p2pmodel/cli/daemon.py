@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import Count, PathName
 from p2pmodel.cli.rollout.options import node_name
+from p2pmodel.cli.secret_files import tls_context
+from p2pmodel.cli.server_tokens import server_token
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.tls_files import tls_context
-from p2pmodel.cli.token_files import server_token
 from p2pmodel.config.sections.daemon import OFF
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
@@ -22,7 +23,7 @@ from p2pmodel.core.notes import info
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.admission.access import ServerToken
 from p2pmodel.http.server import check_exposure
-from p2pmodel.node.local_address import other_networks, with_peer_address
+from p2pmodel.node.local_address import address_notes, with_peer_address
 from p2pmodel.service.roles.daemon import Daemon, DaemonAddresses, TcpRole
 from p2pmodel.service.roles.hub_endpoint import DEFAULT, HubRole, check_mirrors
 
@@ -31,12 +32,14 @@ INTERRUPTED = "stopped; the next start resumes every transfer"
 
 @click.command()
 @click.option("--control-listen", metavar="ADDRESS:PORT", help="Also serve the control API over TCP.")
-@click.option(
-    "--token-file", type=click.Path(path_type=Path), help="File with the token that TCP clients must send; mode 0600."
-)
+@click.option("--token-file", type=PathName(), help="File with the token that TCP clients must send; mode 0600.")
 @click.option("--read-only", is_flag=True, help="Refuse every change over TCP.")
 @click.option(
-    "--max-active", "_set_daemon__max_active", type=int, metavar="N", help="Bound on concurrent downloads (default: 3)."
+    "--max-active",
+    "_set_daemon__max_active",
+    type=Count(min=1),
+    metavar="N",
+    help="Bound on concurrent downloads (default: 3).",
 )
 @click.option(
     "--hub-listen",
@@ -46,7 +49,7 @@ INTERRUPTED = "stopped; the next start resumes every transfer"
 )
 @click.option(
     "--access-log",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Append one JSON line for each request to the hub endpoint to this file.",
 )
 @options.tls
@@ -98,7 +101,7 @@ def daemon(
             log(info("hub_endpoint_ready", f"HF_ENDPOINT={where.hub} ('p2pmodel env' prints the exports)"))
 
     placed = with_peer_address(settings)
-    for note in other_networks(placed):
+    for note in address_notes(placed):
         log(note)
     node = Daemon(placed, tcp, log, hub, reload=reload, source_tls=tls)
     run_service(node.run(ready), interrupted=INTERRUPTED, reload=reload)

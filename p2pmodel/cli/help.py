@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned
+from p2pmodel.cli.terminal.output import aligned, echo
 from p2pmodel.config.complaints import setting_keys, variable_of
 from p2pmodel.errors import InvalidInput, P2PModelError
 

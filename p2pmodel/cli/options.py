@@ -4,22 +4,20 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pmodel.cli.at_once import ended_at_once
 from p2pmodel.cli.completion import repositories
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.rollout.options import coordinator
 from p2pmodel.cli.terminal import log
 from p2pmodel.cli.terminal.console import STYLES, Style
-from p2pmodel.cli.token_files import coordinator_credentials
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.mirrors import keep_one_endpoint
-from p2pmodel.config.old_variables import notices
-from p2pmodel.config.provenance import SettingValue, settings_values
 from p2pmodel.config.settings import Settings
-from p2pmodel.config.sources import load_settings
-from p2pmodel.coordinator.server.credentials import Credentials
+from p2pmodel.config.sources import SettingValue, load_settings, notices, settings_values
 from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.notes import LEVELS, Level, warning
 from p2pmodel.core.sizes import parse_duration, parse_size
@@ -27,6 +25,9 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.service.roles.reload import Reload
 from p2pmodel.tls import context_with
+
+if TYPE_CHECKING:
+    from p2pmodel.coordinator.server.credentials import Credentials
 
 _READ = "p2pmodel.read_settings"
 _READ_CREDENTIALS = "p2pmodel.read_credentials"
@@ -38,10 +39,8 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     The verb receives `settings`, `as_json` and `quiet`.
     """
 
-    @click.option(
-        "--config", type=click.Path(path_type=Path), help="Settings file (default: ~/.config/p2pmodel/p2pmodel.toml)."
-    )
-    @click.option("--cache-dir", type=click.Path(path_type=Path), help="Hugging Face cache (default: HF_HUB_CACHE).")
+    @click.option("--config", type=PathName(), help="Settings file (default: ~/.config/p2pmodel/p2pmodel.toml).")
+    @click.option("--cache-dir", type=PathName(), help="Hugging Face cache (default: HF_HUB_CACHE).")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="Show errors only, no progress.")
     @click.option("-v", "--verbose", is_flag=True, help="Show debug messages, too.")
@@ -58,7 +57,8 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         level = log_level or ("error" if quiet else "debug" if verbose else None)
         flags = {"cache_dir": cache_dir, "log_level": level} | options.pop("flags", {})
         read = functools.partial(load_settings, config=config, flags=flags | _setting_flags(options))
-        settings = read()
+        with ended_at_once():
+            settings = read()
         keep_one_endpoint()
         click.get_current_context().meta[_READ] = read
         log.configure(settings.log_level)
@@ -75,7 +75,7 @@ def values(settings: Settings) -> list[SettingValue]:
     return settings_values(settings, **read.keywords)
 
 
-def reload(settings: Settings, credentials: Credentials | None = None) -> Reload:
+def reload(settings: Settings, credentials: "Credentials | None" = None) -> Reload:
     """The reloads of the running verb, which is a server with `settings`; the log's level is part of them.
 
     `credentials`: those of the coordinator that it serves, which change with their token files.
@@ -161,7 +161,7 @@ def sync_log(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--sync-log`; the verb receives `sync_log`, for `sync_log_path`."""
     return click.option(
         "--sync-log",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="File with a line for each synced file (default: sync-log.jsonl in the state directory).",
     )(verb)
 
@@ -232,25 +232,27 @@ def credentials(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--token-file",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="File with the token of members: they read, announce, ask for leases and assemble; mode 0600.",
     )
     @click.option(
         "--publish-token-file",
         "publish_token_files",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         multiple=True,
         help="File with the token of a publisher, named after the file's stem; repeatable, mode 0600.",
     )
     @click.option(
         "--admin-token-file",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="File with the token of administrators: they may change what publishers have set; mode 0600.",
     )
     @functools.wraps(verb)
     def wrapped(
         token_file: Path | None, publish_token_files: tuple[Path, ...], admin_token_file: Path | None, **options: Any
     ) -> Any:
+        from p2pmodel.cli.server_tokens import coordinator_credentials  # noqa: PLC0415 - imports a web server
+
         read = functools.partial(coordinator_credentials, token_file, publish_token_files, admin_token_file)
         click.get_current_context().meta[_READ_CREDENTIALS] = read
         return verb(token_file=token_file, credentials=read(), **options)
@@ -269,7 +271,7 @@ def public_url(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def wrapped(public_url: str | None, **options: Any) -> Any:
         try:
-            checked = check_url(public_url) if public_url else None
+            checked = None if public_url is None else check_url(public_url)
         except ValueError as error:
             raise InvalidInput(f"--public-url: {error}") from None
         return verb(public_url=checked, **options)
@@ -297,13 +299,13 @@ def server(verb: Callable[..., Any]) -> Callable[..., Any]:
     verb = click.option(
         "--server-token-file",
         "_set_client__token_file",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="File with the token for --server; mode 0600.",
     )(verb)
     verb = click.option(
         "--ca-file",
         "_set_client__ca_file",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         help="CA certificates for --server, in addition to the system's.",
     )(verb)
     return click.option(
@@ -328,12 +330,12 @@ def tls(verb: Callable[..., Any]) -> Callable[..., Any]:
         ("--tls-key", "tls_key", "Private key of the certificate; mode 0600."),
         ("--tls-cert", "tls_certificate", "Certificate (PEM, with its chain) to serve the given addresses over HTTPS."),
     ):
-        verb = click.option(name, f"_set_http__{setting}", type=click.Path(path_type=Path), help=meaning)(verb)
+        verb = click.option(name, f"_set_http__{setting}", type=PathName(), help=meaning)(verb)
     return verb
 
 
 def given(*names: str) -> list[str]:
-    """Those of the options `names` of the running verb that are on its command line."""
+    """The options among `names` that are on the command line of the running verb."""
     ctx = click.get_current_context()
     by_name = {name: p for p in ctx.command.params for name in p.opts}
     command_line = click.core.ParameterSource.COMMANDLINE

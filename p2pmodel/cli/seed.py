@@ -9,11 +9,11 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
+from p2pmodel.cli.option_types import PathName
+from p2pmodel.cli.secret_files import listener_tls, on_each_node, renew_on
 from p2pmodel.cli.signals import run_interruptible, run_service
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo, result
-from p2pmodel.cli.tls_files import listener_tls, renew_on
-from p2pmodel.cli.token_files import on_each_node
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.tokens import without_key
 from p2pmodel.core.content.names import DEFAULT_REVISION, Reference
@@ -22,7 +22,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import check_exposure
-from p2pmodel.node.local_address import other_networks, with_peer_address
+from p2pmodel.node.local_address import address_notes, with_peer_address
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
 from p2pmodel.service.roles.coordinator import CoordinatorRole
 from p2pmodel.service.roles.seeder import Seeder, SeederAddresses
@@ -54,10 +54,11 @@ INTERRUPTED = "stopped; the snapshot stays in the cache, and the same command re
 @options.credentials
 @options.tls
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
-@click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File to write the v2 .torrent to, with its signature."
+    "--assemble", is_flag=True, help="Get the snapshot together with the nodes of the --coordinators that fetch it now."
 )
+@click.option("--once", is_flag=True, help="Mirror, build, publish to the --coordinators, and exit.")
+@click.option("-o", "--output", type=PathName(), help="File to write the v2 .torrent to, with its signature.")
 @options.listen
 @options.origin
 @options.common
@@ -68,13 +69,15 @@ def seed(settings: Settings, source: str, **flags: Any) -> None:
     A directory is imported under the name that --as gives. SIGTERM ends it with exit code 0, Ctrl-C with 130.
     """
     request = _request(source, flags)
+    if request.assemble and not settings.coordinators:
+        raise InvalidInput("--assemble needs a coordinator", hint="name it with --coordinator")
     options.check_output(flags["output"])
     with reporting(flags["style"], quiet=flags["quiet"]) as screen:
         role = _role(flags, settings)
         reload = options.reload(settings, role.credentials)
         renew_on(reload, settings.http, role.tls)
         placed = with_peer_address(settings, role.listen)
-        for note in other_networks(placed):
+        for note in address_notes(placed):
             screen.note(note)
         seeder = Seeder(request, placed, screen, reload=reload)
         show = _ReadyPrinter(request.ref, flags, screen)
@@ -90,7 +93,9 @@ def _request(source: str, flags: dict[str, Any]) -> SeedRequest:
         if Path(source).is_dir() and source.startswith((".", "/", "~")):
             raise InvalidInput(f"'{source}' is a directory", hint="name the snapshot with --as ORG/NAME[@REV]")
         ref = Reference.parse(source, revision=flags["revision"])
-        return SeedRequest(ref, exports=exports, private=flags["private"])
+        return SeedRequest(ref, exports=exports, private=flags["private"], assemble=flags["assemble"])
+    if flags["assemble"]:
+        raise InvalidInput("--assemble is for a snapshot of the mirrors", hint="leave it out for a directory")
     ref = Reference.parse(flags["name"], revision=flags["revision"])
     if not Path(source).is_dir():
         raise InvalidInput(f"'{source}' is not a directory", hint="--as needs a directory to import")

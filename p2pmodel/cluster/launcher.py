@@ -1,17 +1,34 @@
-"""The launcher: what a roll-out needs from whatever reaches the hosts of a cluster.
+"""The launcher: what a roll-out needs from whatever reaches the hosts of a cluster, and the form of a host's name.
 
 A launcher connects to a host by name. On a connected host commands run, private files are written, services start and
 stop, and the control API of its daemon is called. Services outlive the connection. No method opens a port, and no
 secret stands in the arguments of a command: secrets are the content of files.
+
+The libraries of launchers are optional: the extra `cluster`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from p2pmodel.core.content.names import printable
 from p2pmodel.core.progress.views import NodeView, TransferView
-from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})")
+
+
+def check_host(name: str) -> str:
+    """Return `name` if it is the name of a host: no blanks, no user, nothing that a command takes for an option."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"'{printable(name)}' is not the name of a host",
+            hint="put its user and port into the ssh configuration",
+        )
+    return name
+
 
 COMMAND_SECONDS = 60.0
 """Default bound on a command."""
@@ -105,7 +122,7 @@ class RemoteHost(Protocol):
         """Its name in the node set."""
 
     async def look(self) -> HostLook:
-        """What is there."""
+        """Examine the host."""
 
     async def run(self, command: Sequence[str], *, stdin: bytes = b"", timeout: float = COMMAND_SECONDS) -> Completed:
         """Run a command to its end. A command that is not there ends with 127. Raises Unavailable after `timeout`."""

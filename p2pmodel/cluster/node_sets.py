@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
-from p2pmodel.cluster.host_names import check_host
+from p2pmodel.cluster.launcher import check_host
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
 

@@ -34,8 +34,8 @@ def check_advertised(value: tuple[str, ...], *, names: bool) -> tuple[str, ...]:
 
 def check_bucket(value: str) -> str:
     """Return the address `s3://BUCKET[/PREFIX]` of a bucket without trailing slash, or raise ValueError."""
-    parts = urlsplit(value)
-    if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment or "//" in parts.path:
+    parts = urlsplit(value) if has_port(value) else None
+    if parts is None or not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment or "//" in parts.path:
         raise ValueError(f"'{shown(value)}' is not an address of a bucket such as s3://BUCKET/PREFIX")
     return value.rstrip("/")
 

@@ -1,11 +1,11 @@
-"""What is wrong with the settings: every wrong one at once, on one line, with its place and the name that was meant."""
+"""Errors in the settings: all of them at once, on one line, each with its place and the name that was meant."""
 
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,11 +27,14 @@ _MEANINGS = {
     "extra_forbidden": "there is no such setting",
     "model_type": "expected a table",
     "missing": "it is missing",
+    "path_type": "expected a path",
+    "tuple_type": "expected a list",
+    "string_type": "expected a text",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class GivenSettings:
+class SettingOrigins:
     """Where values come from: the keys of the flags, and the settings files with their values, the one that counts
     more first."""
 
@@ -64,7 +67,7 @@ def variable_of(key: str) -> str:
     return PREFIX + key.replace(".", "_").upper()
 
 
-def complaint(error: ValidationError | None, given: GivenSettings) -> InvalidInput | None:
+def complaint(error: ValidationError | None, given: SettingOrigins) -> InvalidInput | None:
     """The error for all of pydantic's complaints and for the variables that set nothing; None if there are none."""
     lines = _unknown_variables()
     if error is not None:
@@ -75,7 +78,7 @@ def complaint(error: ValidationError | None, given: GivenSettings) -> InvalidInp
     return InvalidInput("; ".join(lines[:_MOST]) + more, hint=HINT)
 
 
-def _line(error: Mapping[str, Any], given: GivenSettings) -> str:
+def _line(error: Mapping[str, Any], given: SettingOrigins) -> str:
     parts = [str(part) for part in error["loc"]]
     key, variable = ".".join(parts), variable_of(".".join(parts))
     names = f"{key} or {variable}" if key in setting_keys() or _is_set(variable) else key
@@ -89,7 +92,7 @@ def _line(error: Mapping[str, Any], given: GivenSettings) -> str:
 
 def _unknown_variables() -> list[str]:
     """A line for each variable with our prefix that sets nothing. Those of a section are among its values."""
-    sections = tuple(f"{key.upper()}_" for key, field in Settings.model_fields.items() if _is_section(field.annotation))
+    sections = tuple(f"{key.upper()}_" for key, field in Settings.model_fields.items() if is_section(field.annotation))
     known = {key.upper() for key in Settings.model_fields} | set(_OTHERS)
     found = []
     for name in sorted(os.environ):
@@ -110,8 +113,8 @@ def setting_keys() -> list[str]:
     """Every key of a setting that has a variable."""
     keys = []
     for name, field in Settings.model_fields.items():
-        if _is_section(field.annotation):
-            keys += [f"{name}.{inner}" for inner in field.annotation.model_fields]  # type: ignore[union-attr]  # a section
+        if is_section(field.annotation):
+            keys += [f"{name}.{inner}" for inner in field.annotation.model_fields]
         elif name != "mirrors":
             keys.append(name)
     return keys
@@ -127,11 +130,12 @@ def _keys_of_table(parts: list[str]) -> list[str]:
             continue
         field = model.model_fields.get(part)
         kinds = (field.annotation, *get_args(field.annotation)) if field is not None else ()
-        model = next(filter(_is_section, kinds), model)
+        model = next(filter(is_section, kinds), model)
     return list(model.model_fields) if in_list else []
 
 
-def _is_section(annotation: object) -> bool:
+def is_section(annotation: object) -> TypeGuard[type[BaseModel]]:
+    """Whether a setting of this type is a table."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 

@@ -1,23 +1,52 @@
-"""The list of mirrors, in the order they are asked, with the token of each.
+"""The list of mirrors, in the order they are asked, with the token of each, and the public mirrors by name.
 
 HF_ENDPOINT and HF_MIRROR_PRIORITY select and order it; HF_TOKEN and HF_HOME hold the hub's token.
 """
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.presets import PRESETS, preset, with_presets
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
 from p2pmodel.config.sections.section import split_list
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.home import expanded, home
 from p2pmodel.core.files.own_files import named, read_own, read_secret
 from p2pmodel.core.network.tokens import plain_password, plain_token
+from p2pmodel.core.network.urls import shown
 from p2pmodel.errors import InvalidInput
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "official": {"endpoint": OFFICIAL_ENDPOINT},
+    "hf-mirror": {"endpoint": "https://hf-mirror.com"},
+    "gitcode": {"endpoint": "https://hf-api.gitcode.com"},
+    "modelscope": {"endpoint": "https://modelscope.cn", "kind": "modelscope"},
+}
+"""What each preset sets; a table may set more, or other values."""
+
+
+def with_presets(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tables of a settings file with what their presets set. Raises InvalidInput for an unknown preset."""
+    return [_filled(mirror) if mirror.get("preset") is not None else mirror for mirror in table]
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The table of the preset `name`."""
+    return {"name": name, "preset": name, **PRESETS[name]}
+
+
+def _filled(mirror: dict[str, Any]) -> dict[str, Any]:
+    name = mirror["preset"]
+    if not isinstance(name, str) or name not in PRESETS:
+        raise InvalidInput(
+            f"setting mirrors: there is no preset '{printable(str(name), 40)}'", hint=f"presets: {', '.join(PRESETS)}"
+        )
+    return preset(name) | mirror
+
 
 TRUE = {"1", "ON", "YES", "TRUE"}
 """How the variables of the Hugging Face clients say yes."""
@@ -59,13 +88,13 @@ def mirrors_in_order(listed: Any, endpoints: Sequence[str], *, final: bool) -> l
 
 def user_home() -> Path:
     """HOME, as it is set now."""
-    return Path(os.environ["HOME"]) if os.environ.get("HOME") else Path.home()
+    return Path(os.environ["HOME"]) if os.environ.get("HOME") else home()
 
 
 def hf_home() -> Path:
     """The folder of the Hugging Face clients: HF_HOME, else `huggingface` in XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get("HF_HOME"):
-        return Path(os.environ["HF_HOME"]).expanduser()
+        return expanded(Path(os.environ["HF_HOME"]))
     return Path(os.environ.get("XDG_CACHE_HOME") or user_home() / ".cache") / "huggingface"
 
 
@@ -99,7 +128,11 @@ def _mirror_of(table: Sequence[dict[str, Any]], entry: str) -> dict[str, Any]:
     if "://" not in entry:
         names = ", ".join(dict.fromkeys([*(str(m.get("name")) for m in table), *PRESETS]))
         raise InvalidInput(f"mirror '{printable(entry)}' is neither a URL nor the name of one ({names})", hint=_HINT)
-    return {"name": urlsplit(entry).netloc.rpartition("@")[2], "endpoint": entry}
+    try:
+        name = urlsplit(entry).netloc.rpartition("@")[2]
+    except ValueError:
+        raise InvalidInput(f"mirror '{shown(entry)}' is not a URL", hint=_HINT) from None
+    return {"name": name, "endpoint": entry}
 
 
 def _attach_token(mirror: dict[str, Any]) -> None:

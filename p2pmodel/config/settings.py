@@ -10,17 +10,20 @@ from pydantic import field_validator
 from pydantic_settings import NoDecode
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.sections.access import AccessSettings, AuditSettings, ContentSettings, LdapSettings, OidcSettings
-from p2pmodel.config.sections.coordinator import QuotaSettings, TrackerSettings
-from p2pmodel.config.sections.daemon import ClientSettings, DaemonSettings, StoreSettings
-from p2pmodel.config.sections.follow import FollowSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings, QuotaSettings, TrackerSettings
+from p2pmodel.config.sections.daemon import ClientSettings, DaemonSettings, FollowSettings, StoreSettings
 from p2pmodel.config.sections.http import HttpSettings
-from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings, WatchSettings
 from p2pmodel.config.sections.section import Section, split_list
 from p2pmodel.config.sections.swarm import SwarmSettings
-from p2pmodel.config.sections.trust import TrustSettings
-from p2pmodel.config.sections.watch import WatchSettings
+from p2pmodel.config.sections.trust import (
+    AccessSettings,
+    AuditSettings,
+    ContentSettings,
+    LdapSettings,
+    OidcSettings,
+    TrustSettings,
+)
 from p2pmodel.core.content.names import RepoId, check_node_name
 from p2pmodel.errors import InvalidInput
 

@@ -15,6 +15,7 @@ from p2pmodel.config.mirrors import user_home
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.home import expanded
 from p2pmodel.core.files.own_files import opened, others_can_read, text_of
 from p2pmodel.errors import InvalidInput
 
@@ -55,7 +56,7 @@ def _of_variable(name: str) -> Path | None:
     value = os.environ.get(name)
     if not value:
         return None
-    path = Path(value).expanduser()
+    path = expanded(Path(value))
     if not path.is_absolute():
         raise InvalidInput(f"{name}={printable(value)} depends on the current folder", hint="set an absolute path")
     return path
@@ -76,6 +77,8 @@ def read_settings_file(file: Path) -> dict[str, Any]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"the {_WHAT} {printable(str(file))} cannot be read: {error}") from None
+    except RecursionError:
+        raise InvalidInput(f"the {_WHAT} {printable(str(file))} is nested too deeply") from None
     folder = file.absolute().parent
     for table, key, kinds in list(_given(Settings, values)):
         if SecretStr in kinds and others_can_read(status):
@@ -83,8 +86,8 @@ def read_settings_file(file: Path) -> dict[str, Any]:
                 f"others can read the {_WHAT} {printable(str(file))}, which holds a secret ({key})",
                 hint=f"chmod 600 {printable(str(file))}",
             )
-        if Path in kinds and isinstance(table[key], str):
-            table[key] = str(folder / Path(table[key]).expanduser())
+        if Path in kinds and isinstance(table[key], str) and table[key]:
+            table[key] = str(folder / expanded(Path(table[key])))
     return values
 
 

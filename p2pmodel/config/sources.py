@@ -1,16 +1,18 @@
 """The layers settings are read from, once: defaults < settings file < cluster's settings file < environment < flags.
 
-Every setting `section.key` has the environment variable `P2PMODEL_SECTION_KEY`. The variables of the Hugging Face
-clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DISABLE_PROGRESS_BARS; `mirrors` and `old_variables` read
-the others. So do HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+It also says where each setting of this run comes from. Every setting `section.key` has the environment variable
+`P2PMODEL_SECTION_KEY`. The variables of the Hugging Face clients stand between: HF_HUB_CACHE, HF_HUB_OFFLINE,
+HF_HUB_DISABLE_PROGRESS_BARS, and older ones that name the cache where no newer one is set; `mirrors` reads the others.
+So do HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
-from pydantic import ValidationError, field_validator, model_validator
+from pydantic import BaseModel, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -20,15 +22,44 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from p2pmodel.config.complaints import HINT, PREFIX, GivenSettings, complaint
+from p2pmodel.config.complaints import HINT, PREFIX, SettingOrigins, complaint, is_section, variable_of
 from p2pmodel.config.mirrors import TRUE, hf_home, mirrors_in_order, user_home
-from p2pmodel.config.old_variables import old_cache_variable
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.config.sections.section import split_list
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.settings_file import settings_files
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.home import expanded
 from p2pmodel.core.network.proxies import proxies_of
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
+
+_HUB, _TRANSFORMERS = "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"
+
+
+def old_cache_variable(env: Mapping[str, str]) -> str:
+    """The old variable that names the cache; "" without one. HF_HUB_CACHE goes before both, HF_HOME before
+    TRANSFORMERS_CACHE."""
+    if env.get("HF_HUB_CACHE"):
+        return ""
+    if env.get(_HUB):
+        return _HUB
+    return _TRANSFORMERS if env.get(_TRANSFORMERS) and not env.get("HF_HOME") else ""
+
+
+def notices(env: Mapping[str, str], cache_dir: Path) -> list[str]:
+    """A line for each old variable that is set: whether it counts, and what replaces it. `cache_dir`: the cache of this
+    run."""
+    cache, counts = expanded(cache_dir), old_cache_variable(env)
+    lines = []
+    for name in (_HUB, _TRANSFORMERS):
+        value = env.get(name, "")
+        same = expanded(Path(value)) == cache
+        if value and same and name == counts:
+            lines.append(f"{name} is an old name: the cache is {printable(value)}; set HF_HUB_CACHE instead")
+        elif value and not same:
+            lines.append(f"{name} is an old name, and has no effect here: the cache is {printable(str(cache_dir))}")
+    return lines
 
 
 def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -42,7 +73,7 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     files = settings_files(config)
-    places = GivenSettings(frozenset(given), files)
+    places = SettingOrigins(frozenset(given), files)
     layers = _layers([values for _, values in files], flag_endpoints="endpoints" in given)
     try:
         loaded = layers(**_nested(given))
@@ -50,11 +81,34 @@ def load_settings(*, config: Path | None = None, flags: Mapping[str, Any] | None
         wrong = complaint(None, places)
     except ValidationError as error:
         wrong = complaint(error, places)
-    except SettingsError as error:
-        raise InvalidInput(f"environment: {error}", hint=HINT) from None
+    except SettingsError:
+        raise _not_json() from None
     if wrong:
         raise wrong
     return settings
+
+
+def _not_json() -> InvalidInput:
+    """The error for a variable of a table, or of a list of tables, which is JSON."""
+    fields = dict(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if is_section(field.annotation):
+            fields |= {f"{name}.{key}": inner for key, inner in field.annotation.model_fields.items()}
+    tables = [
+        key
+        for key, field in fields.items()
+        if is_section(field.annotation) or (get_origin(field.annotation) is tuple and NoDecode not in field.metadata)
+    ]
+    wrong = [name for name in map(variable_of, tables) if not _is_json(os.environ.get(name) or "null")]
+    return InvalidInput(f"the value of {', '.join(wrong) or 'a variable'} is not JSON", hint=HINT)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text)
+    except ValueError:
+        return False
+    return True
 
 
 def bucket_settings(mirrors: Sequence[MirrorSettings], endpoint: str, given: Mapping[str, Any]) -> MirrorSettings:
@@ -160,3 +214,91 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
             raise InvalidInput(f"setting {section}: expected a table", hint=HINT)
         values = nested
     values[last] = value
+
+
+DEFAULT = "default"
+_ABOVE_FILE = {
+    "cache_dir": ("HF_HUB_CACHE",),
+    "offline": ("HF_HUB_OFFLINE",),
+    "progress": ("HF_HUB_DISABLE_PROGRESS_BARS",),
+    "origin.http_proxy": ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+    "origin.https_proxy": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+    "origin.no_proxy": ("NO_PROXY", "no_proxy"),
+    "mirrors": ("P2PMODEL_ENDPOINTS", "HF_MIRROR_PRIORITY"),
+}
+"""Variables of other programs that override the settings file; the first that is set counts."""
+_BELOW_FILE = {
+    "cache_dir": ("HF_HOME", "XDG_CACHE_HOME"),
+    "state_dir": ("XDG_STATE_HOME",),
+    "daemon.socket": ("XDG_RUNTIME_DIR",),
+    "mirrors": ("HF_ENDPOINT",),
+}
+"""Variables of other programs that change a default, by setting."""
+_DERIVED = {"origin.state_dir"}
+"""Keys that follow another setting and are not for users."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue:
+    """One setting: its value as plain data, without secrets, and where it comes from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+def settings_values(settings: Settings, config: Path | None, flags: Mapping[str, Any]) -> list[SettingValue]:
+    """Every setting in the order of the reference; `config` and `flags` as for `load_settings`."""
+    files = settings_files(config)
+    given = {key for key, value in flags.items() if value is not None}
+    if "endpoints" in given:
+        given.add("mirrors")
+    return [
+        SettingValue(key, _plain(value), _source(key, given, files))
+        for key, value in _values(settings)
+        if key not in _DERIVED
+    ]
+
+
+def _values(settings: Settings) -> Iterator[tuple[str, Any]]:
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from ((f"{name}.{inner}", getattr(value, inner)) for inner in type(value).model_fields)
+        else:
+            yield name, value
+
+
+def _source(key: str, flags: set[str], files: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
+    if key in flags:
+        return "command line"
+    if variable := _first_set(variable_of(key), *_ABOVE_FILE.get(key, ())):
+        return variable
+    if key == "cache_dir" and (variable := old_cache_variable(os.environ)):
+        return variable
+    if file := next((file for file, values in files if _in_file(values, key)), None):
+        return str(file)
+    return _first_set(*_BELOW_FILE.get(key, ())) or DEFAULT
+
+
+def _first_set(*variables: str) -> str:
+    return next((name for name in variables if os.environ.get(name)), "")
+
+
+def _in_file(of_file: Mapping[str, Any], key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    table = of_file.get(section) if section else of_file
+    return isinstance(table, Mapping) and name in table
+
+
+def _plain(value: Any) -> Any:
+    """As JSON data; of a secret only that it is set."""
+    if isinstance(value, SecretStr):
+        return "(set)"
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value

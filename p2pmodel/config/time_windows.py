@@ -1,4 +1,4 @@
-"""Hours of the week, as in `mon-fri 22:00-06:00`, and when they begin and end in a time zone.
+"""Hours of the week, as in `mon-fri 22:00-06:00`: when they begin and end in a time zone, and rate limits by them.
 
 A window that ends before it begins continues into the next day, and belongs to the day it begins on. It follows the
 clock on the wall: hours that a change to summer time leaves out do not come, those that it repeats come twice.
@@ -6,11 +6,12 @@ clock on the wall: hours that a change to summer time leaves out do not come, th
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.sizes import parse_size
 from p2pmodel.errors import InvalidInput
 
 HINT = "write [DAYS ]HH:MM-HH:MM, as in 'mon-fri 22:00-06:00'"
@@ -125,3 +126,45 @@ def _days(text: str) -> frozenset[int]:
             raise InvalidInput(f"'{printable(part, 20)}' is not a day", hint=", ".join(_DAYS)) from None
         found.update((begin + n) % 7 for n in range((end - begin) % 7 + 1))
     return frozenset(found)
+
+
+_HINT = "write [DAYS ]HH:MM-HH:MM=RATE, as in 'mon-fri 08:00-18:00=20MB'; 0 is no limit"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleWindow:
+    """`rate` bytes a second (0: no limit) in `window`."""
+
+    window: TimeWindow
+    rate: int
+    text: str = field(default="", compare=False)
+    """The window as the user wrote it."""
+
+    @classmethod
+    def parse(cls, text: str) -> "ScheduleWindow":
+        """Parse `[DAYS ]HH:MM-HH:MM=RATE`; DAYS are days and spans of days, with commas. Raises InvalidInput."""
+        hours, sign, rate = text.strip().partition("=")
+        if not sign or not rate:
+            raise InvalidInput(f"'{printable(text, 60)}' is not a rate for a time of day", hint=_HINT)
+        return cls(TimeWindow.parse(hours, hint=_HINT), parse_size(rate), text.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Windows; the first one that applies is used."""
+
+    windows: tuple[ScheduleWindow, ...] = ()
+
+    @classmethod
+    def parse(cls, texts: tuple[str, ...]) -> "Schedule":
+        """Parse one window from each text. Raises InvalidInput."""
+        return cls(tuple(ScheduleWindow.parse(text) for text in texts))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The windows as the user wrote them."""
+        return tuple(window.text for window in self.windows)
+
+    def rate(self, otherwise: int, day: int, minute: int) -> int:
+        """The limit on `day` at `minute`; `otherwise` where no window applies."""
+        return next((each.rate for each in self.windows if each.window.covers(day, minute)), otherwise)

@@ -5,26 +5,22 @@ peer's next announce, as the `warning message` of BEP 3, which other clients sho
 nothing and changes nothing here: the accused peer reads the piece from its own disk and judges by itself.
 """
 
-import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from cachetools import TTLCache
 
 from p2pmodel.coordinator.leases.demand import Complaint
+from p2pmodel.coordinator.tracker.announce_texts import MOST_PIECES
 from p2pmodel.coordinator.tracker.codec import pack_address
 
 KEPT = 600.0
 """Seconds for which a complaint is passed on."""
-MOST_PIECES = 16
-"""Pieces of one torrent that are reported to one peer."""
 MOST_PEERS = 4096
 """Bound on accused peers; the oldest complaints go first."""
 
-_MARK = re.compile(r"p2pmodel-check:([0-9]{1,9}(?:,[0-9]{1,9})*)")
 
-
-class ComplaintBox:
+class Complaints:
     """The complaints of one coordinator. `clock` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,14 +39,3 @@ class ComplaintBox:
     def about(self, info_hash: bytes, host: bytes) -> tuple[int, ...]:
         """The pieces that the peer at the packed address `host` is said to have sent wrong."""
         return self._pieces.get((info_hash, host), ())
-
-
-def warning_text(pieces: Iterable[int]) -> str:
-    """The warning for a peer, as other clients show it; `pieces_in` reads it."""
-    return f"peers received bad pieces from this client, check its disk (p2pmodel-check:{','.join(map(str, pieces))})"
-
-
-def pieces_in(message: str) -> tuple[int, ...]:
-    """The pieces that a tracker's warning names; none in any other warning."""
-    found = _MARK.findall(message)
-    return tuple(map(int, found[-1].split(",")))[:MOST_PIECES] if found else ()

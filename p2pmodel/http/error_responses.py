@@ -17,6 +17,13 @@ from p2pmodel.os_errors import translate
 
 _LOG_EVERY = 60.0
 """Seconds for which the same failure is not logged again."""
+_REASONS = {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
+"""Reasons that are others since Python 3.13: clients compare the codes that are made of them."""
 _SEE_LOG = "the log of the server has the details"
 
 
@@ -69,7 +76,7 @@ def error_response(error: P2PModelError) -> web.Response:
 def http_error_response(error: web.HTTPError) -> web.Response:
     """An error of aiohttp itself (no such path, no such method, a body too large) in the same JSON form."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-    return status_response(error.status, error.reason, headers)
+    return status_response(error.status, _REASONS.get(error.status, error.reason), headers)
 
 
 def status_response(status: int, reason: str, headers: Mapping[str, str] | None = None) -> web.Response:

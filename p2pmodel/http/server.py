@@ -19,6 +19,7 @@ from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.admission.protection import protect
 from p2pmodel.http.connections import ConnectionLimits, LimitedServer
+from p2pmodel.http.runner import ListeningRunner
 from p2pmodel.os_errors import translate
 
 MAX_BODY = 4 << 20
@@ -84,9 +85,9 @@ async def serving(
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await runner.listen(host=host, port=port)
             if host == EVERY_ADDRESS:  # asyncio binds it for IPv6 alone
-                await web.TCPSite(runner, "0.0.0.0", runner.addresses[0][1]).start()  # noqa: S104
+                await runner.listen(host="0.0.0.0", port=runner.addresses[0][1])  # noqa: S104
         except (OSError, OverflowError) as error:
             raise _bind_error(error, host, port) from error
         bound = runner.addresses[0]
@@ -117,7 +118,7 @@ async def serving_unix(
     await runner.setup()
     try:
         with closing(_unix_listener(path, admitted)) as listener:
-            await web.SockSite(runner, listener.dup()).start()
+            await runner.listen(sock=listener.dup())
         try:
             yield
         finally:
@@ -183,7 +184,7 @@ def _socket_error(error: OSError, path: Path) -> Exception:
     return translate(error)
 
 
-class _Runner(web.AppRunner):
+class _Runner(ListeningRunner):
     """Runs an application on a LimitedServer."""
 
     def __init__(

@@ -1,6 +1,10 @@
-"""What the command line of an inference engine depends on, from the files of a snapshot. Imports neither torch nor
-transformers, and runs no code of the snapshot."""
+"""What the command line of an inference engine depends on: the files of a snapshot, and the GPUs of this machine.
 
+Imports neither torch nor transformers, and runs no code of the snapshot.
+"""
+
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +12,7 @@ from typing import Any
 
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.plain_json import parse_json
+from p2pmodel.core.sizes import human
 from p2pmodel.errors import EntryNotFound, IntegrityError
 from p2pmodel.os_errors import translated
 
@@ -140,3 +145,30 @@ def _template(file: Path) -> bytes:
         return data
     found = _object(file) or {}
     return str(found.get("chat_template") or "").encode(errors="replace")
+
+
+QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+"""Prints the memory of each GPU in MiB, one a line."""
+PATIENCE = 10.0
+"""Seconds for nvidia-smi: it loads the driver where nothing keeps it loaded."""
+
+
+def gpu_memory() -> tuple[int, ...]:
+    """Bytes of memory of each GPU; empty without GPUs, or if nvidia-smi does not answer in time. Blocks."""
+    if shutil.which(QUERY[0]) is None:
+        return ()
+    try:
+        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parsed(done.stdout) if done.returncode == 0 else ()
+
+
+def parsed(output: str) -> tuple[int, ...]:
+    """The bytes in the output of QUERY. A line that is no number, as of a GPU in an error state, counts as no GPU."""
+    return tuple(int(line) << 20 for line in map(str.strip, output.splitlines()) if line.isdecimal())
+
+
+def described(memory: tuple[int, ...]) -> str:
+    """`memory` in words."""
+    return f"{len(memory)} x {human(min(memory))}" if memory else "no GPU"

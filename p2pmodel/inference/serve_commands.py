@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput
-from p2pmodel.inference.gpus import described
-from p2pmodel.inference.model_facts import ModelFacts
+from p2pmodel.inference.model_facts import ModelFacts, described
 
 InferenceEngine = Literal["vllm", "sglang", "transformers", "llama.cpp"]
 ENGINES: tuple[InferenceEngine, ...] = get_args(InferenceEngine)

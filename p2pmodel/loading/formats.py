@@ -1,9 +1,15 @@
-"""Which weights a repository has, and why those of some kinds cannot be loaded here. Pure."""
+"""Which files of a snapshot are weights and settings, and why some models cannot be loaded here: the format of their
+weights, or code of their repository, which is never run. Pure, except that it reads config.json.
+"""
 
 import fnmatch
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import EntryNotFound, InvalidInput, P2PModelError
 
 OTHER_WEIGHTS = (
@@ -98,3 +104,33 @@ def _gguf(name: str) -> InvalidInput:
 
 def _matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return sorted(path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns))
+
+
+_KINDS = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
+LARGEST = 64 * MIB
+
+
+def is_settings(path: str, size: int) -> bool:
+    """Whether transformers may read this file before the weights: settings, a tokenizer, a chat template."""
+    return PurePosixPath(path).suffix in _KINDS and size <= LARGEST
+
+
+_HINT = "read that code first; an inference engine runs it with --trust-remote-code"
+
+
+def check_known(name: str, config: Path, known_types: Container[str]) -> None:
+    """Raise InvalidInput if the model type in the file `config` is none of `known_types`, and code in the repository
+    defines it. `name`: of the model. A file that cannot be read is left to the library."""
+    try:
+        found = parse_json(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(found, dict) and found.get("model_type") not in known_types:
+        check_code(name, found.get("auto_map"))
+
+
+def check_code(name: str, auto_map: Any) -> None:
+    """Raise InvalidInput if `auto_map`, of a config that the library does not know, names code."""
+    if isinstance(auto_map, Mapping) and auto_map:
+        code = printable(str(next(iter(auto_map.values()))), limit=80)
+        raise InvalidInput(f"{name} needs code of its repository ({code}), which is never run here", hint=_HINT)

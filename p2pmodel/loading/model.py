@@ -1,5 +1,12 @@
-"""The model of a snapshot on a device, loaded by `from_pretrained` of its own class."""
+"""The model of a snapshot on a device, loaded by `from_pretrained` of its own class.
 
+FP8 weights need kernels on a GPU: transformers multiplies them with `kernels-community/finegrained-fp8`, or with
+DeepGEMM, through the package `kernels`. The first forward fetches them from the hub, long after the load; offline the
+kernel must be in the cache already. So it is looked for before the weights are loaded.
+"""
+
+import importlib.util
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -11,19 +18,59 @@ from typing import Any
 import torch
 import transformers
 
+from p2pmodel.config.mirrors import TRUE, hf_home
 from p2pmodel.core.content.names import RepoId, printable
 from p2pmodel.core.sizes import counted
 from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.loading.answers.processor import processor_for
-from p2pmodel.loading.arrival.shard_order import NUMBERED, numbered, without_number
+from p2pmodel.loading.arrival.tensor_order import NUMBERED, numbered, without_number
 from p2pmodel.loading.failures import translated
-from p2pmodel.loading.formats import INDEX, SINGLE, check_loadable, missing_shards, unused
-from p2pmodel.loading.fp8_kernels import check_fp8_kernel
+from p2pmodel.loading.formats import INDEX, SINGLE, check_code, check_known, check_loadable, missing_shards, unused
 from p2pmodel.loading.optional_imports import check_device_name
 from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.remote_code import check_code, check_known
 from p2pmodel.loading.weights import StateDict, dtype_of, shards_of, state_dict, with_scaled_experts
 from p2pmodel.store.snapshots.snapshot_list import manifest_at
+
+PACKAGE = "kernels"
+REPO = "kernels-community/finegrained-fp8"
+_FOLDERS = tuple(f"{kind}--{REPO.replace('/', '--')}" for kind in ("kernels", "models"))
+_INSTEAD = "serve it with vLLM ('--print-serve vllm'), or load it with --device cpu"
+
+
+def check_fp8_kernel(
+    config: Any,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    installed: Callable[[str], object] = importlib.util.find_spec,
+) -> None:
+    """Raise LocalResource if the model of `config` stays in FP8 on the GPU and its kernel cannot be had.
+
+    Call it for GPUs that keep FP8 weights; on others they are dequantized.
+    """
+    quantization = getattr(config, "quantization_config", None) or {}
+    if (
+        not isinstance(quantization, dict)
+        or quantization.get("quant_method") != "fp8"
+        or quantization.get("dequantize")
+    ):
+        return
+    if not installed(PACKAGE):
+        raise LocalResource(
+            "FP8 weights on this GPU need the package 'kernels'", hint=f"pip install kernels; or {_INSTEAD}"
+        )
+    if environment.get("HF_HUB_OFFLINE", "").upper() in TRUE and not is_cached(environment):
+        raise LocalResource(
+            f"FP8 weights on this GPU need {REPO}, which is not in the cache, and HF_HUB_OFFLINE is set",
+            hint=f"run it once without HF_HUB_OFFLINE; or {_INSTEAD}",
+        )
+
+
+def is_cached(environment: Mapping[str, str]) -> bool:
+    """Whether some revision of the kernel is in the cache of the package."""
+    hub = environment.get("HF_HUB_CACHE") or hf_home() / "hub"
+    roots = [Path(each) for each in (environment.get("KERNELS_CACHE"), hub) if each]
+    return any(any((root / folder / "snapshots").glob("*")) for root in roots for folder in _FOLDERS)
+
 
 _UNUSED = "have something that this model does not use:"
 _FP8_BLOCK = (128, 128)

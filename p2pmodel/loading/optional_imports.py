@@ -6,18 +6,15 @@ import re
 from types import ModuleType
 
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.extras import EXTRAS, check_extra, install_hint
 from p2pmodel.errors import InvalidInput, LocalResource
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "PIL")
-_INSTALL = 'loading needs the extra: pip install "p2pmodel[load]"'
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 def check_installed() -> None:
     """Raise LocalResource unless the libraries are installed. Imports none of them."""
-    for name in _LIBRARIES:
-        if importlib.util.find_spec(name) is None:
-            raise LocalResource(f"{name} is not installed", hint=_INSTALL)
+    check_extra("load", "loading")
 
 
 def check_device_name(device: str) -> None:
@@ -32,8 +29,8 @@ def require() -> None:
     Raises LocalResource if a library is missing or fails to import. torchvision is not needed, but an installed one
     that does not match torch breaks transformers, so its import is tried too.
     """
-    for name in _LIBRARIES:
-        _import(name, hint=_INSTALL)
+    for name in EXTRAS["load"]:
+        _import(name, hint=install_hint("load"))
     if importlib.util.find_spec("torchvision"):
         _import("torchvision", hint="install the torchvision that fits this torch, or uninstall it")
     _silence(importlib.import_module("transformers.utils.logging"))

@@ -1,6 +1,10 @@
-"""How a model is loaded: its device and the options that transformers gets. Imports neither torch nor transformers."""
+"""How a model is loaded: its device, the options that transformers gets, and how far the load is. Imports neither torch
+nor transformers.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput
@@ -42,3 +46,22 @@ class LoadOptions:
 def _check(what: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InvalidInput(f"'{printable(value)}' is not {what}", hint=f"use {', '.join(known)}")
+
+
+LoadPhase = Literal["waiting", "loading", "verifying", "loaded"]
+"""Waiting for the small files and the headers of the shards, loading tensors as they arrive, all tensors loaded but
+not every file verified, done."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Bytes of tensors: handed to the model (`loaded`), arrived in the cache, and all of them (0 while unknown)."""
+
+    phase: LoadPhase
+    loaded: int = 0
+    arrived: int = 0
+    total: int = 0
+
+
+OnLoadProgress = Callable[[LoadProgress], object]
+"""Called in the event loop."""

@@ -6,7 +6,6 @@ in, out) or (experts, out, in). What is not certain is taken whole, which is nev
 """
 
 import importlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.content.rank_plan import Nothing, Rule, Share, Whole
 from p2pmodel.core.content.tensor_cuts import Cut
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 from p2pmodel.loading import optional_imports
 
@@ -156,7 +156,7 @@ def _number(config: Any, *names: str) -> int | None:
 
 def _text_config(path: Path) -> Any:
     try:
-        plain = json.loads(path.read_bytes())
+        plain = parse_json(path.read_bytes())
         kind = plain["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
         raise _UnknownDivision("the repository has no config.json that names a model type") from None

@@ -25,7 +25,7 @@ import torch
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.errors import IntegrityError
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 
 BUFFERS = 3
 BUFFER_BYTES = 128 * MIB

@@ -4,7 +4,6 @@ transformers calls `tensor[...]`, and `get_dtype()` for quantized models, on eac
 both. So this is the place to repair a checkpoint that transformers would load wrongly without an error.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from p2pmodel.core.content.shard_header import indexed_files
 from p2pmodel.errors import IntegrityError
 from p2pmodel.loading.formats import INDEX, SINGLE
 
@@ -34,11 +34,9 @@ StateDict = dict[str, Any]
 
 
 def shards_of(snapshot: Path) -> list[str]:
-    """The weight files that the index names, or the only one. Blocks."""
+    """The weight files that the index names, or the only one. Blocks. Raises IntegrityError for a damaged index."""
     index = snapshot / INDEX
-    if not index.is_file():
-        return [SINGLE]
-    return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    return indexed_files(index.read_bytes(), INDEX) if index.is_file() else [SINGLE]
 
 
 def state_dict(snapshot: Path, shards: Iterable[str], stack: ExitStack) -> StateDict:

@@ -1,6 +1,7 @@
 """Make a node's sources from its settings, the engine and the mirrors, and track its open origins."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -15,12 +16,14 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.tasks import companions
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.bandwidth import SharedLimits
-from p2pmodel.node.local_address import PRIVATE_PORT, free_port
+from p2pmodel.node.host_stats import link_speed
+from p2pmodel.node.local_address import PRIVATE_PORT, engine_count, free_port
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.origin.mirrors.mirror import GivenMirror, MirrorCounters, MirrorStatus
+from p2pmodel.origin.mirrors.mirror import DiscoveredMirror, MirrorCounters, MirrorStatus
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine, EngineSettings
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
+from p2pmodel.swarm.split.engine import SplitEngine
 from p2pmodel.swarm.torrents import Metainfo
 
 FRESH = 60.0
@@ -30,18 +33,18 @@ FRESH = 60.0
 def engine_of(settings: Settings) -> Engine:
     """The engine of this node; not started. It listens on loopback unless `swarm.listen` is set."""
     address, private = ListenAddress.parse(settings.swarm.listen or LOOPBACK), settings.private.port
-    return LibtorrentEngine(
-        EngineSettings(
-            host=address.host,
-            port=address.port,
-            upload_limit=settings.swarm.upload_limit,
-            download_limit=settings.swarm.download_limit,
-            private_port=free_port(address.host, PRIVATE_PORT) if private is None else private,
-            zone=settings.swarm.zone,
-            peer_timeout=settings.swarm.peer_timeout,
-            ca_file=settings.coordinator_ca_file,
-        )
+    found = EngineSettings(
+        host=address.host,
+        port=address.port,
+        upload_limit=settings.swarm.upload_limit,
+        download_limit=settings.swarm.download_limit,
+        private_port=free_port(address.host, PRIVATE_PORT) if private is None else private,
+        zone=settings.swarm.zone,
+        peer_timeout=settings.swarm.peer_timeout,
+        ca_file=settings.coordinator_ca_file,
     )
+    count = engine_count(settings.swarm, cores=len(os.sched_getaffinity(0)), link=link_speed())
+    return LibtorrentEngine(found) if count == 1 else SplitEngine(found, count, LibtorrentEngine)
 
 
 class LazyEngine:
@@ -78,7 +81,7 @@ def mirrors_with_webseeds(
     for endpoint in endpoints_of(metainfo) if metainfo else ():
         if endpoint not in known:
             known.add(endpoint)
-            found.append(GivenMirror(name=f"webseed {endpoint}", endpoint=endpoint, egress=egress))
+            found.append(DiscoveredMirror(name=f"webseed {endpoint}", endpoint=endpoint, egress=egress))
     return found
 
 

@@ -1,7 +1,7 @@
 """Keep one rate limit for the traffic in the swarm and over HTTP together.
 
-Leased pieces come over HTTP, and a node that is a web seed sends over HTTP, beside the swarm. Once a second, the use of
-either side in the last second decides its share of the limit for the next one. Together they never exceed it.
+Leased pieces come over HTTP, and a node that is a web seed sends over HTTP, beside the swarm. Twice a second, the use
+of either side decides its share of the limit. Together they never exceed it.
 """
 
 import asyncio
@@ -12,7 +12,11 @@ from typing import Protocol
 from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.swarm.engine import Engine, Rates
 
-SHARE_EVERY = 1.0
+SHARE_EVERY = 0.5
+"""Seconds. A fetch begins over HTTP and goes on in the swarm: until the shares follow, the link is not full. HTTP
+passes eight blocks a second (`Pace.block`), so shorter times would show its blocks, not its use."""
+UNLIMITED_EVERY = 1.0
+"""The same where there is no limit to share."""
 WORTH_IT = 0.01
 """Fraction of a limit by which a share must change to be applied; less than the steps by which a small share grows."""
 GROW = 1.25
@@ -20,17 +24,24 @@ START = 0.02
 """A side may use GROW times its recent use plus the fraction START of the limit, so that it can grow."""
 
 
-def shares(limit: int, first: float, second: float) -> tuple[int, int]:
-    """Split `limit` bytes/s between two sides that recently used `first` and `second`.
+def shares(limit: int, swarm: float, http: float) -> tuple[int, int]:
+    """Split `limit` bytes/s between the two sides, which recently used `swarm` and `http`.
 
-    The sum is `limit` (2 at least). A side that needs less than half gets what it needs, and the other side the rest;
-    otherwise each gets a half.
+    The sum is `limit` (2 at least). If both sides get what they need, each gets half of the rest besides. So the swarm
+    soon has much, of which the rate is seen a second or two after it begins. HTTP is seen at once, so the swarm alone
+    gets the rest where HTTP is idle. Otherwise a side that needs less than half gets what it needs, and the other side
+    the rest; or each gets a half.
     """
     limit = max(limit, 2)
-    one, two = (min(limit / 2, GROW * used + START * limit) for used in (first, second))
-    share = one if one < two else limit - two if two < one else limit / 2
-    first_share = min(max(round(share), 1), limit - 1)
-    return first_share, limit - first_share
+    one, two = (GROW * used + START * limit for used in (swarm, http))
+    if not http and swarm > START * limit:
+        share = limit - two
+    elif one + two <= limit:
+        share = one + (limit - one - two) / 2
+    else:
+        share = one if one < limit / 2 else limit - two if two < limit / 2 else limit / 2
+    of_swarm = min(max(round(share), 1), limit - 1)
+    return of_swarm, limit - of_swarm
 
 
 class HttpTraffic(Protocol):
@@ -95,11 +106,11 @@ class SharedLimits:
         self._share()
 
     async def run(self) -> None:
-        """Adjust the shares every second until cancelled."""
+        """Adjust the shares until cancelled."""
         last = time.monotonic()
         self._share()
         while True:
-            await asyncio.sleep(SHARE_EVERY)
+            await asyncio.sleep(SHARE_EVERY if self._up.limit or self._down.limit else UNLIMITED_EVERY)
             now = time.monotonic()
             self.adjust(now - last)
             last = now

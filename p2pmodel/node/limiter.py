@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.settings import Settings
+from p2pmodel.config.time_windows import Schedule
 from p2pmodel.core import notes
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 

@@ -1,14 +1,17 @@
 """The addresses by which other machines reach this node: as advertised, or those of its routes and interfaces."""
 
 import errno
+import ipaddress
+import math
 import socket
+import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from p2pmodel.config.sections.swarm import LOOPBACK, SwarmSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress, is_reachable
-from p2pmodel.core.network.interfaces import host_addresses
 from p2pmodel.core.notes import Note, warning
 
 PEER_PORT = 6881
@@ -19,6 +22,14 @@ PRIVATE_SOURCE_PORT = 6884
 """Port of the HTTP source of private snapshots; where it is taken, any free one."""
 SOURCE_PORT = 6882
 """Port of a daemon's HTTP source for leaseholders; where it is taken, any free one."""
+ENGINE_RATE = 1.8e9
+"""Bytes/s that one engine reaches: its network thread takes 0.56 CPU-seconds a GB at the receiver."""
+ENGINE_CORES = 4
+"""Cores that keep one engine busy: 2.6 CPU-seconds a GB, of which hashes, disk and workers are the most."""
+AUTO_ENGINES = 4
+"""Most engines that are chosen: with more the event loop is the busiest thread, near 5 GB/s."""
+PIECE_PORT = 6880
+"""Port at which a node in a zone serves pieces to other zones; where it is taken, any free one."""
 _LOOPBACK = "127.0.0.1"
 _ANYWHERE = ("http://192.0.2.1", "http://[2001:db8::1]")
 """Addresses of no machine (RFC 5737, 3849): the route to them is the default route."""
@@ -74,6 +85,28 @@ def with_peer_address(settings: Settings, own: ListenAddress | None = None) -> S
     return settings.model_copy(update={"swarm": settings.swarm.model_copy(update={"listen": listen})})
 
 
+def engine_count(swarm: SwarmSettings, *, cores: int, link: float | None) -> int:
+    """How many engines a node runs, on a machine with so many `cores` and a `link` of so many bytes/s, if known."""
+    if any(each.port is not None for each in swarm.advertised):
+        return 1  # peers reach the published port alone, which leads to one of them
+    if swarm.engines != "auto":
+        return swarm.engines
+    return max(1, min(cores // ENGINE_CORES, math.ceil((link or 0) / ENGINE_RATE), AUTO_ENGINES))
+
+
+def address_notes(settings: Settings) -> Iterator[Note]:
+    """Warnings about the addresses for peers. Blocks for lookups."""
+    yield from other_networks(settings)
+    if settings.swarm.engines in ("auto", 1):
+        return
+    if any(each.port is not None for each in settings.swarm.advertised):
+        text = "one engine runs, not swarm.engines: peers reach a port of swarm.advertise, which leads to one engine"
+        yield warning("one_engine", text, engines=settings.swarm.engines)
+    elif settings.private.repos:
+        text = "private snapshots use one engine, not swarm.engines"
+        yield warning("one_engine", text, engines=settings.swarm.engines)
+
+
 def other_networks(settings: Settings) -> Iterator[Note]:
     """A warning for each coordinator that is reached from an address at which this node does not listen for peers.
 
@@ -110,3 +143,58 @@ def free_port(host: str, preferred: int) -> int:
         except OSError as error:
             return 0 if error.errno == errno.EADDRINUSE else preferred
     return preferred
+
+
+_REQUEST = struct.pack("=IHHIIB3x", 20, 22, 0x301, 0, 0, socket.AF_UNSPEC)
+"""nlmsghdr (RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP) and rtgenmsg."""
+_HEADER = struct.Struct("=IHHII")
+_NEW_ADDRESS, _DONE, _ERROR = 20, 3, 2
+_ADDRESS_HEADER = 8
+_ATTRIBUTE = struct.Struct("=HH")
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_FAMILIES: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+
+
+def host_addresses() -> tuple[str, ...]:
+    """The addresses by which other machines may reach this one, IPv4 first; empty where the kernel does not tell."""
+    with suppress(OSError, AttributeError, struct.error):
+        found = dict.fromkeys(address for address in _of_interfaces() if is_reachable(address))
+        return tuple(sorted(found, key=lambda address: ":" in address))
+    return ()
+
+
+def _of_interfaces() -> Iterator[str]:
+    """From the kernel (netlink, RTM_GETADDR)."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as kernel:
+        kernel.settimeout(1.0)
+        kernel.send(_REQUEST)
+        while True:
+            answer = kernel.recv(65536)
+            at = 0
+            while at + _HEADER.size <= len(answer):
+                length, kind, *_ = _HEADER.unpack_from(answer, at)
+                if kind in (_DONE, _ERROR) or length < _HEADER.size:
+                    return
+                if kind == _NEW_ADDRESS:
+                    yield from _address(answer[at + _HEADER.size : at + length])
+                at += _aligned(length)
+
+
+def _address(message: bytes) -> Iterator[str]:
+    size = _FAMILIES.get(message[0])
+    attributes: dict[int, bytes] = {}
+    at = _ADDRESS_HEADER
+    while at + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
+        if length < _ATTRIBUTE.size:
+            break
+        attributes[kind] = message[at + _ATTRIBUTE.size : at + length]
+        at += _aligned(length)
+    # On a point-to-point link IFA_ADDRESS is the other end.
+    packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
+    if size == len(packed):
+        yield str(ipaddress.ip_address(packed))
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

@@ -29,13 +29,13 @@ from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.limiter import Limiter, base_limits, limits_note, schedules
 from p2pmodel.node.node_folder import take_folder
 from p2pmodel.node.reporter import NoteReporter
-from p2pmodel.node.rollout.node_rollouts import NodeRollouts
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.rollout.participants import NodeRollouts
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.node.snapshot_watch import SnapshotWatch
+from p2pmodel.node.transfer.demands import TransferDemand, Windows
 from p2pmodel.node.transfer.managed_transfer import ManagedTransfer
 from p2pmodel.node.transfer.transfer_monitor import TransferMonitor
 from p2pmodel.node.transfer.waiting_clients import WaitingClients
-from p2pmodel.node.transfer.wishes import TransferWish, Windows
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.snapshots.removal import remove_snapshot
 from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot
@@ -183,11 +183,11 @@ class Node:
         async with self._turns[ident]:
             if not self._open:
                 raise Unavailable("the node is stopping", hint="try again after its restart")
-            wish = TransferWish(selection, found.refs, request.peers, priority, prefetch)
-            transfer = self._transfers.get(ident) or await self._new(wish, found)
+            demand = TransferDemand(selection, found.refs, request.peers, priority, prefetch)
+            transfer = self._transfers.get(ident) or await self._new(demand, found)
             await transfer.learn(found)
             await transfer.check_files(found.manifest, asked=True)
-            transfer.widen(wish)
+            transfer.widen(demand)
             await transfer.save()
         await self._take_names(transfer)
         for line in notes:
@@ -314,15 +314,15 @@ class Node:
     def _managed(self, record: TransferRecord, *, saved: bool) -> ManagedTransfer:
         return ManagedTransfer(record, self.context, self.settings, self._records, self, saved=saved)
 
-    async def _new(self, wish: TransferWish, found: ResolvedTarget) -> ManagedTransfer:
+    async def _new(self, demand: TransferDemand, found: ResolvedTarget) -> ManagedTransfer:
         record = TransferRecord(
             repo=found.manifest.repo,
             commit=found.manifest.commit,
-            revisions=wish.revisions,
-            selections=() if wish.prefetch else (wish.selection,),
-            peers=wish.peers,
+            revisions=demand.revisions,
+            selections=() if demand.prefetch else (demand.selection,),
+            peers=demand.peers,
             trackers=found.trackers,
-            priority=wish.priority or 0,
+            priority=demand.priority or 0,
             added=time.time(),
         )
         return await self._add(record)

@@ -7,7 +7,7 @@ from p2pmodel.core import notes
 from p2pmodel.core.files.private_files import private_folder
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.store.process_locks import LockSearch
 
 
 def node_folder(state_dir: Path) -> Path:

@@ -14,7 +14,7 @@ FileList = Callable[[], tuple[FileProgress, ...]]
 """The files of a transfer at this moment, in canonical order."""
 
 
-class Insight(Protocol):
+class TransferDetails(Protocol):
     """Details of a running transfer, beyond its progress."""
 
     def pieces(self) -> Pieces:
@@ -41,7 +41,7 @@ class Reporter:
     def files(self, files: FileList) -> None:
         """What lists the files from now on."""
 
-    def insight(self, insight: Insight) -> None:
+    def details(self, details: TransferDetails) -> None:
         """The transfer that can be inspected from now on."""
 
 
@@ -121,13 +121,13 @@ __all__ = [
     "Count",
     "FileList",
     "FileProgress",
-    "Insight",
     "NoteReporter",
     "Phase",
     "PhaseClock",
     "Pieces",
     "Progress",
     "Reporter",
+    "TransferDetails",
     "reported",
     "stoppable",
 ]

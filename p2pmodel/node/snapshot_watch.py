@@ -1,4 +1,4 @@
-"""Compare the files of a node's complete transfers with the records, so that no statement about them is of the past.
+"""Compare the files of a node's complete transfers with the records, so that reports about them are current.
 
 Only sizes, times and inodes are compared. Large caches take longer, and are compared less often.
 """

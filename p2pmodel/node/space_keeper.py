@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.client.cluster_views import SwarmViews
 from p2pmodel.coordinator.client.coordinators import configured
-from p2pmodel.coordinator.client.swarm_views import SwarmViews
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.progress.views import SpaceView, TransferView
@@ -26,7 +26,7 @@ from p2pmodel.node.snapshot.evidence.voucher import vouched_commits
 from p2pmodel.node.snapshot_readers import SnapshotKey, SnapshotReaders
 from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.snapshots.removal import remove_snapshot
 from p2pmodel.store.snapshots.snapshot_list import CachedSnapshot, snapshots
 from p2pmodel.store.space.plan import (
@@ -39,10 +39,9 @@ from p2pmodel.store.space.plan import (
     protection,
 )
 from p2pmodel.store.space.readers import open_inodes, serving_processes
-from p2pmodel.store.space.usage import SnapshotUsage, measured
-from p2pmodel.store.space.uses import note_use
+from p2pmodel.store.space.usage import SnapshotUsage, measured, note_use
 from p2pmodel.store.staging import unfinished_commits
-from p2pmodel.store.state.followed_commits import FollowedCommits
+from p2pmodel.store.state.revisions import FollowedCommits
 
 LOOK_EVERY = 60.0
 """Seconds between two looks of the daemon at its cache."""
@@ -197,7 +196,7 @@ class SpaceKeeper:
 
     @property
     def view(self) -> SpaceView:
-        """What it knows, and what it has done."""
+        """The space of the cache, and the removals since the start."""
         return replace(self._view, budget=self._settings.store.budget)
 
     async def prune(self, rules: SpaceRules) -> tuple[PlannedRemoval, ...]:

@@ -1,4 +1,7 @@
-"""How a request to a mirror fails, inside this room: transient (`Failed`), or final for the job (`Refused`)."""
+"""How a request to a mirror fails, inside this room: transient (`Failed`), or final for the job (`Refused`).
+
+The body of a response is read here, too: it may fail at any block.
+"""
 
 import asyncio
 import socket
@@ -9,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import (
@@ -31,6 +35,8 @@ _KINDS: dict[tuple[type[Exception], ...], str] = {
     (ConnectionResetError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError): "connection lost",
 }
 
+NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError)
+"""What aiohttp raises for a request that fails on the way."""
 _RETRYABLE = frozenset({408, 409, 421, 423, 425, 429})
 _NOT_IMPLEMENTED = 501
 PROXY_LOGIN = 407
@@ -63,7 +69,7 @@ class Refused(Exception):
     reason: str
     error: type[P2PModelError]
     got: str = ""
-    """What came instead of the right bytes, for integrity errors."""
+    """A description of the bytes that came instead of the right ones, for integrity errors."""
 
 
 class RangesIgnored(Exception):
@@ -98,7 +104,7 @@ def retryable(status: int) -> bool:
 
 
 def status_failure(status: int, headers: Mapping[str, str], now: datetime) -> Failed | Refused:
-    """What an HTTP status that is no success means, with the hub's X-Error-Code and Retry-After."""
+    """The meaning of an HTTP status other than success, with the hub's X-Error-Code and Retry-After."""
     if status == PROXY_LOGIN:
         return Refused(f"HTTP {status}{_PROXY_LOGIN}", Unavailable)
     if retryable(status):
@@ -171,3 +177,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
         error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+
+
+async def next_block(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, Failed | None]:
+    """The bytes in the buffer, at most `most`; empty at the end of the body or after a failure."""
+    try:
+        return await response.content.read(most), None
+    except NETWORK_ERRORS as error:
+        return b"", failure_of(error)

@@ -8,8 +8,7 @@ from typing import TypeVar
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import PeerResponse
-from p2pmodel.origin.body import next_block
-from p2pmodel.origin.failures import Failed, Refused
+from p2pmodel.origin.failures import Failed, Refused, next_block
 from p2pmodel.origin.responses import compression
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What a hub says about a snapshot: the model's information, and its files page by page. Pure."""
+"""A hub's answers about a snapshot: the model's information, and its files page by page. Pure."""
 
 import re
 from collections.abc import Mapping

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core import notes
+from p2pmodel.core.content.leaf_proof import PieceTree, Runs
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.pace import Pace
@@ -18,9 +19,8 @@ from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.download import FileDownload
-from p2pmodel.origin.download.job import MirrorJob, RangeSink
-from p2pmodel.origin.download.range_read import RangeRead
-from p2pmodel.origin.download.suspects import Suspects
+from p2pmodel.origin.download.job import MirrorJob, RangeSink, Suspects
+from p2pmodel.origin.download.range_read import ProofRead, RangeRead
 from p2pmodel.origin.lookup import Listing, Lookup
 from p2pmodel.origin.metadata import HubMetadata
 from p2pmodel.origin.mirrors.mirror import Mirror, MirrorCounters, MirrorStatus, compare, mirrors_of
@@ -84,6 +84,7 @@ class Origin:
         on_rate = partial(compare, self._mirrors)
         egress = self._settings.egress
         requests = RangeRequests(self._sessions, self._clock, lambda: on_rate(self._clock.now()), egress=egress)
+        self._requests = requests
         self._metadata = HubMetadata(requests, self._settings)
         self._pool = MirrorPool(self._mirrors, requests, self._settings, self._clock, self._notes, pace=self._pace)
         self._probes = Probes(self._pool)
@@ -260,3 +261,20 @@ class Origin:
             accept,
             on_mirror=on_mirror,
         ).run()
+
+    async def proof(
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        tree: PieceTree,
+        runs: Runs,
+        *,
+        accept: Callable[[bytes], bool],
+    ) -> bytes:
+        """The proof for `runs` of blocks of the piece of `file` with this `tree`, that `accept`, which is quick,
+        returns True for. After False the next mirror is asked, as in `read`. Raises as `pull` does; NotFound where no
+        mirror serves proofs."""
+        settings = self._settings
+        within = settings.connect_timeout + 2 * settings.read_timeout
+        job = MirrorJob(self._pool, manifest, file, suspects=self._suspects)
+        return await ProofRead(self._requests, job, tree, runs, accept, within=within).run()

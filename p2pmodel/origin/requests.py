@@ -14,9 +14,19 @@ from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.network.proxies import Proxy
 from p2pmodel.errors import InvalidInput, Unavailable, WrongBytes
 from p2pmodel.http_pool import PeerResponse, through
-from p2pmodel.origin.body import NETWORK_ERRORS, next_block
 from p2pmodel.origin.clock import Clock
-from p2pmodel.origin.failures import Failed, Refused, failure_of, forbidden, forbidden_in, naming, refused_by_proxy
+from p2pmodel.origin.failures import (
+    NETWORK_ERRORS,
+    Failed,
+    Refused,
+    failure_of,
+    forbidden,
+    forbidden_in,
+    naming,
+    next_block,
+    refused_by_proxy,
+    status_failure,
+)
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.modelscope import ModelScopeFiles
 from p2pmodel.origin.responses import ExpectedRange, check_identity, expired, judge
@@ -135,6 +145,27 @@ class RangeRequests:
             finally:
                 response.release()
         raise Refused(f"more than {MAX_REDIRECTS} redirects", Unavailable)
+
+    async def small_body(self, mirror: Mirror, path: str, length: int) -> bytes:
+        """The `length` bytes of the response to a GET of `path` below the endpoint of `mirror`. Raises Failed and
+        Refused."""
+        async with self.opened(mirror, path, {}) as response:
+            with naming(response.proxy):
+                if response.status != 200:
+                    raise status_failure(response.status, response.headers, self._clock.date())
+                data = bytearray()
+                while len(data) <= length:
+                    block, failure = await next_block(response, mirror.pace.block)
+                    if failure is not None:
+                        raise failure
+                    if not block:
+                        break
+                    mirror.received(len(block), self._clock.now())
+                    await mirror.pace.reserve(len(block))
+                    data += block
+        if len(data) != length:
+            raise Refused(f"{len(data)} bytes instead of {length}", WrongBytes, f"{len(data)} bytes")
+        return bytes(data)
 
     def redirected(self, mirror: Mirror, response: PeerResponse) -> Place:
         """Where the redirect `response` of a request to `mirror` leads. Raises Refused."""

@@ -1,12 +1,18 @@
-"""Prometheus metrics that several servers have: those of mirrors, and those of a cache."""
+"""Prometheus metrics of mirrors and of caches, which several servers have, and those of a mirror."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from p2pmodel.node.snapshot.cache_summary import CacheSummary
+from p2pmodel.http.exposition import Families, Traffic
+from p2pmodel.node.snapshot.cache_views import CacheSummary, summarize
 from p2pmodel.origin.mirrors.health import State
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
+from p2pmodel.origin.origin import Origin
+from p2pmodel.store.cache import HubCache
 
 OTHERS = "others"
 """The `mirror` label of all mirrors that only torrents name."""
@@ -78,3 +84,19 @@ def by_label(counters: Iterable[tuple[str, MirrorCounters]], names: set[str]) ->
         known = name if name in names else OTHERS
         found[known] = found.get(known, MirrorCounters()) + each
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointMetrics:
+    """What `GET /metrics` of a mirror reads. `upstream`: None for a mirror that downloads nothing."""
+
+    cache: HubCache
+    upstream: Origin | None
+    traffic: Traffic
+
+    async def collect(self) -> Iterable[Collector]:
+        """As `exposition.Collecting`."""
+        metrics = [*of_cache(await asyncio.to_thread(summarize, self.cache))]
+        if self.upstream is not None:
+            metrics += of_mirrors(self.upstream.statuses(), self.upstream.counters())
+        return Families(tuple(metrics)), self.traffic

@@ -9,12 +9,11 @@ from p2pmodel.core.network.rights import OPEN
 from p2pmodel.http.admission.access import ServerToken, is_bearer
 from p2pmodel.http.admission.authorization import RIGHT, Gate, LocalUsers, admitted
 from p2pmodel.http.exposition import METRICS
-from p2pmodel.trust.access.authoriser import ServerGate
-from p2pmodel.trust.access.clients import ClientAccess
-from p2pmodel.trust.audit.trail import AuditTrail
+from p2pmodel.trust.access.authoriser import ClientAccess, ServerGate
+from p2pmodel.trust.audit_log import AuditTrail
 
 ANSWER = "answer"
-"""What a line of the audit log says of an answer."""
+"""The value of `what` in a line of the audit log about an answer."""
 
 
 class ServingAdmission:
@@ -27,7 +26,7 @@ class ServingAdmission:
 
     @classmethod
     def of(cls, clients: ClientAccess, key: ServerToken | None) -> "ServingAdmission":
-        """That of a server with the key `key`; None: it has none of its own."""
+        """The admission of a server with the key `key`; None: the server has no key of its own."""
 
         def is_own(authorization: str) -> bool:
             return key is not None and is_bearer(authorization, key)

@@ -1,4 +1,6 @@
-"""The answers of a server: one at a time, a bounded number of requests that wait, and counts of what came of them."""
+"""The model that answers, and its answers: one at a time, a bounded number of requests that wait, and counts of what
+came of them.
+"""
 
 import asyncio
 import threading
@@ -7,13 +9,69 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import in_the_end
 from p2pmodel.errors import TooManyRequests
 from p2pmodel.loading.answers.turns import ChatAnswer, Sampling, Turn
-from p2pmodel.serving.chat_model import ChatModel
+
+if TYPE_CHECKING:
+    from p2pmodel.loading.model import LoadedModel
+
+OnText = Callable[[bool, str], None]
+
+
+class ChatModel(Protocol):
+    """A model on a device. `repo` and `commit` name its snapshot, as the hub does; empty where there is none."""
+
+    @property
+    def repo(self) -> str: ...
+
+    @property
+    def commit(self) -> str: ...
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether a turn may have pictures."""
+
+    def reply(
+        self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
+    ) -> ChatAnswer:
+        """Continue the conversation, as `loading/answers/chat.py` does. Blocks; called from one thread at a time."""
+
+
+class LoadedChatModel(ChatModel):
+    """A model that transformers runs in this process."""
+
+    def __init__(self, loaded: "LoadedModel") -> None:
+        self.loaded = loaded
+
+    @property
+    def repo(self) -> str:
+        """The repository, by its name at the hub."""
+        return str(self.loaded.repo or "")
+
+    @property
+    def commit(self) -> str:
+        """The commit."""
+        return self.loaded.commit
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether its processor takes pictures."""
+        from p2pmodel.loading.answers.processor import takes_images  # noqa: PLC0415 - imports torch
+
+        return takes_images(self.loaded.processor)
+
+    def reply(
+        self, turns: Sequence[Turn], sampling: Sampling, *, on_text: OnText, stopped: Callable[[], bool]
+    ) -> ChatAnswer:
+        """Continue the conversation."""
+        from p2pmodel.loading.answers.chat import reply  # noqa: PLC0415 - imports torch
+
+        return reply(self.loaded, turns, sampling, on_text=on_text, stopped=stopped)
+
 
 Outcome = Literal["stop", "length", "left", "failed"]
 """`left`: the client was gone before the end; else as OpenAI's `finish_reason`."""
@@ -42,7 +100,7 @@ class AnswerQueue:
         if self.running and self.waiting >= self._most_waiting:
             seconds = self._last_seconds * (1 + self.waiting)
             raise TooManyRequests(
-                f"{counted(self.waiting + 1, 'request')} ahead, and no more may wait",
+                f"{counted(self.waiting + 1, 'request')} ahead: the queue is full",
                 hint="try again later: the model answers one request at a time",
                 retry_after=max(1, min(60, round(seconds))),
             )
@@ -60,14 +118,14 @@ class AnswerQueue:
 
 
 class AnswerCounts:
-    """What has come of the requests since the server started."""
+    """Counts of the requests and answers since the server started."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[Outcome] = Counter()
         self.prompt_tokens = 0
         self.generated_tokens = 0
         self.seconds = 0.0
-        """Of finished answers, from the turn to the last token."""
+        """Seconds of all finished answers, from the turn to the last token."""
         self.first_token_seconds = 0.0
 
     def ended(self, answer: ChatAnswer) -> None:

@@ -3,28 +3,106 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, get_args
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.errors import BY_STATUS, InvalidField, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.http import limits
 from p2pmodel.http.error_responses import error_middleware, outward
-from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import HEALTH, METRICS, Traffic, handle_health, metrics_handler
+from p2pmodel.http.static_page import add_page
 from p2pmodel.loading.answers.turns import ChatAnswer
 from p2pmodel.serving.admission import ServingAdmission
-from p2pmodel.serving.answers import AnswerCounts, AnswerQueue, RunningAnswer
-from p2pmodel.serving.chat_model import ChatModel
-from p2pmodel.serving.chat_page import PAGE, add_chat_page
-from p2pmodel.serving.metrics import ServingMetrics
-from p2pmodel.serving.openai.replies import DONE, Completion, event, failure, model_entry, retry_after
-from p2pmodel.serving.openai.requests import ChatRequest, chat_request, check_model
+from p2pmodel.serving.answers import AnswerCounts, AnswerQueue, ChatModel, Outcome, RunningAnswer
+from p2pmodel.serving.openai import (
+    DONE,
+    ChatRequest,
+    Completion,
+    chat_request,
+    check_model,
+    event,
+    failure,
+    model_entry,
+    retry_after,
+)
 from p2pmodel.serving.startup import Startup
+
+
+class ServingMetrics(Collector):
+    """The metrics of one server."""
+
+    def __init__(self, startup: Startup, queue: AnswerQueue, counts: AnswerCounts) -> None:
+        self._startup = startup
+        self._queue = queue
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics now."""
+        ready = self._startup.phase == "ready"
+        yield GaugeMetricFamily("p2pmodel_model_ready", "1 once the model answers, 0 before.", value=ready)
+        phases = GaugeMetricFamily(
+            "p2pmodel_startup_phase_seconds", "Seconds from the start to the beginning of the phase.", labels=["phase"]
+        )
+        for phase, seconds in self._startup.reached.items():
+            phases.add_metric([phase], seconds)
+        yield phases
+        queue, counts = self._queue, self._counts
+        yield GaugeMetricFamily("p2pmodel_answers_running", "Requests that the model answers now.", value=queue.running)
+        yield GaugeMetricFamily("p2pmodel_answers_waiting", "Requests that wait for their turn.", value=queue.waiting)
+        answers = CounterMetricFamily(
+            "p2pmodel_answers", "Answers by their end; left: the client was gone before it.", labels=["outcome"]
+        )
+        for outcome in get_args(Outcome):
+            answers.add_metric([outcome], counts.outcomes[outcome])
+        yield answers
+        yield CounterMetricFamily("p2pmodel_prompt_tokens", "Tokens of answered prompts.", value=counts.prompt_tokens)
+        yield CounterMetricFamily("p2pmodel_generated_tokens", "Tokens of answers.", value=counts.generated_tokens)
+        whole = counts.outcomes["stop"] + counts.outcomes["length"]
+        for name, meaning, total in (
+            ("answer_seconds", "Time of an answer, from its turn to the last token.", counts.seconds),
+            ("first_token_seconds", "Time from the turn to the first token.", counts.first_token_seconds),
+        ):
+            yield SummaryMetricFamily(f"p2pmodel_{name}", meaning, count_value=whole, sum_value=total)
+
+
+_FOLDER = "page"
+_SHARED = "units.js"
+_NAMES = (
+    "index.html",
+    "page.css",
+    "icon.svg",
+    "main.js",
+    "api.js",
+    "composer.js",
+    "conversations.js",
+    "messages.js",
+    "pictures.js",
+    "startup.js",
+    "units.js",
+)
+PAGE: Mapping[str, str] = {("/" if name == "index.html" else f"/page/{name}"): name for name in _NAMES}
+"""The files of the page by path."""
+
+
+def add_chat_page(app: web.Application) -> None:
+    """Add the page to the application of the endpoint. The pictures that it shows are data URLs."""
+    add_page(app, {path: page_file(name) for path, name in PAGE.items()}, images="data:")
+
+
+def page_file(name: str) -> Traversable:
+    """A file of the page. Numbers with units are shown by the dashboard's module."""
+    if name == _SHARED:
+        return files("p2pmodel.service.control") / "dashboard" / name
+    return files(__package__) / _FOLDER / name
+
 
 MAX_BODY = 64 << 20
 """Bound on a request body in bytes: the pictures of a conversation are in it."""

@@ -12,13 +12,13 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.tasks import companions
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard, ServerToken
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.serving.admission import ServingAdmission
-from p2pmodel.serving.chat_model import ChatModel
+from p2pmodel.serving.answers import ChatModel
 from p2pmodel.serving.endpoint import PUBLIC, ChatEndpoint, ServedModel, endpoint_app
 from p2pmodel.serving.startup import Startup
-from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.trust.access.authoriser import NO_CLIENTS, ClientAccess
 
 GRACE = 1.0
 """Seconds for running answers when the server stops."""
@@ -34,7 +34,7 @@ class ModelSource(Protocol):
         """The first token of the first answer is there."""
 
     async def stay(self) -> None:
-        """What goes on while the model answers, until cancelled; at the end the model is reported as gone."""
+        """Report the model while it answers, until cancelled; at the end it is reported as gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from p2pmodel.core.progress.progress import Phase, Progress
 from p2pmodel.errors import ModelLoading
-from p2pmodel.loading.arrival.progress import LoadProgress
+from p2pmodel.loading.options import LoadProgress
 from p2pmodel.node.reporter import FileList, Reporter
 
 StartupPhase = Literal["finding", "transferring", "loading", "ready"]

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Self
 
 from p2pmodel.core.content.manifest import ManifestFile
-from p2pmodel.os_errors import DESCRIPTORS, translated
+from p2pmodel.os_errors import descriptor_path, translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.range_record import record_stamp
-from p2pmodel.store.files.range_set import RangeSet
-from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.folder import open_regular
+from p2pmodel.store.files.range_set import RangeSet, record_stamp
 
 
 class ArrivingFile:
@@ -34,7 +33,7 @@ class ArrivingFile:
         self._wrong = False
         self._blob: Path | None = None
         self._stamp: tuple[int, int, int] | None = None
-        """That of the record that `arrived` follows from."""
+        """The stamp of the record that `arrived` follows from."""
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +51,7 @@ class ArrivingFile:
     @property
     def path(self) -> Path:
         """A path of the opened file for as long as it is open, whatever its name becomes."""
-        return DESCRIPTORS / str(self.descriptor)
+        return descriptor_path(self.descriptor)
 
     @property
     def is_full_length(self) -> bool:

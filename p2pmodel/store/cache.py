@@ -12,20 +12,19 @@ from typing import BinaryIO, Protocol
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT, RepoId, check_revision, is_commit
+from p2pmodel.core.files.home import expanded
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError
 from p2pmodel.os_errors import translate, translated
+from p2pmodel.store.content_locks import BlobLocks
 from p2pmodel.store.files.disk import names_in
-from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.regular import is_regular
+from p2pmodel.store.files.file_system import LinkSupport
+from p2pmodel.store.files.folder import Folder, is_regular
 from p2pmodel.store.files.space import CHOOSE_ANOTHER, check_writable
-from p2pmodel.store.locks.locks import BlobLocks
 from p2pmodel.store.manifests import read_manifest
 from p2pmodel.store.private_folder import PrivateFolder, is_writable
 from p2pmodel.store.snapshots.blob_places import BlobPlaces
-from p2pmodel.store.snapshots.link_support import LinkSupport
 from p2pmodel.store.staging import StagedContents, Staging
-from p2pmodel.store.state.blob_marks import BlobMarks
-from p2pmodel.store.state.verified_blobs import BlobState, Fingerprint, VerifiedBlobs, fingerprint
+from p2pmodel.store.state.verified_blobs import BlobMarks, BlobState, Fingerprint, VerifiedBlobs, fingerprint
 
 BlobKey = tuple[RepoId, str]
 """A repository and the etag of one of its files."""
@@ -68,7 +67,7 @@ class HubCache:
     def __init__(self, root: Path, state_dir: Path | None = None, *, policy: "SnapshotPolicy | None" = None) -> None:
         self.policy = policy
         # Absolute, with its links unresolved: users see snapshot paths.
-        self.root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100
+        self.root = Path(os.path.abspath(expanded(root)))  # noqa: PTH100
         digest = hashlib.sha256(bytes(self.root)).hexdigest()[:16]
         self.state = state_dir / "caches" / digest if state_dir else None
         self.locks = BlobLocks(self.root / ".locks")
@@ -291,7 +290,7 @@ class RepoCache:
         return frozenset(names_in(self.folder / "blobs")) | self.places.plain.etags()
 
     def missing(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
-        """Those of `files` without a blob in the cache."""
+        """The `files` without a blob in the cache."""
         return [file for file in files if self.blob(file) is None]
 
     def staging(self, commit: str) -> Staging:
@@ -318,7 +317,7 @@ class RepoCache:
         return blob if blob is not None and self.state_of(file, fingerprint(blob)).usable else None
 
     def lacking(self, files: Iterable[ManifestFile]) -> list[ManifestFile]:
-        """Those of `files` without a usable blob."""
+        """The `files` without a usable blob."""
         wanted = list(files)
         states = self.states(wanted)
         return [file for file in wanted if not states[file.etag].usable]

@@ -15,7 +15,7 @@ from p2pmodel.errors import InvalidInput, NoSpace, Unavailable
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
 from p2pmodel.store.files.disk import names_in
-from p2pmodel.store.snapshots.snapshot_links import links_of, remove_refs
+from p2pmodel.store.snapshots.snapshot_files import links_of, remove_refs
 
 
 @dataclass(frozen=True, slots=True)

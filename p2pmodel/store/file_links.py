@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 import time
+from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import Self
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
-from p2pmodel.os_errors import DESCRIPTORS, translated
+from p2pmodel.os_errors import descriptor_path, translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.disk import boot_id
-from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.locks.process_locks import host_name
+from p2pmodel.store.files.folder import Folder, open_regular
+from p2pmodel.store.process_locks import host_name
 
+KEPT_OPEN = 64
+"""Descriptors that stay open after their link was turned away: the engine may be following that link just now."""
 YOUNG = 60.0
 """Seconds in which a folder of links may not have its lock yet."""
 
@@ -50,6 +52,7 @@ class FileLinks:
             fcntl.flock(self._folder.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._blobs: Folder | None = None
         self._held: dict[int, int] = {}
+        self._turned_away: deque[int] = deque()
 
     @classmethod
     def to(cls, repo: RepoCache, places: Iterable[tuple[ManifestFile, Path | None]]) -> Self:
@@ -100,24 +103,27 @@ class FileLinks:
         """Remove all links. The engine must not use them any more."""
         with suppress(OSError):
             self._parent.remove_tree(self._name)
-        for descriptor in self._held.values():
+        for descriptor in (*self._held.values(), *self._turned_away):
             os.close(descriptor)
         self._held.clear()
+        self._turned_away.clear()
         for folder in (self._parent, self._folder, self._blobs):
             if folder:
                 folder.close()
 
     def _turn_to_open(self, index: int, descriptor: int) -> None:
-        self._turn(index, DESCRIPTORS / str(descriptor), descriptor)
+        self._turn(index, descriptor_path(descriptor), descriptor)
 
     def _turn(self, index: int, target: Path, descriptor: int | None) -> None:
-        """Replace a link in one step. `descriptor`: the open file that it leads to, closed after the next turn."""
+        """Replace a link in one step. `descriptor`: the open file that it leads to, closed well after the next."""
         fresh = f"new-{index}"
         os.symlink(target, fresh, dir_fd=self._folder.descriptor)
         self._folder.rename(fresh, str(index))
         before = self._held.pop(index, None)
         if before is not None:
-            os.close(before)
+            self._turned_away.append(before)
+            if len(self._turned_away) > KEPT_OPEN:
+                os.close(self._turned_away.popleft())
         if descriptor is not None:
             self._held[index] = descriptor
 

@@ -13,12 +13,11 @@ from p2pmodel.core.content.names import check_revision, is_commit
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import named, translated
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.content_locks import PATIENCE, POLL
 from p2pmodel.store.files.disk import put, sync
-from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.range_record import remove_record
-from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.folder import Folder, open_regular
+from p2pmodel.store.files.range_set import remove_record
 from p2pmodel.store.files.space import check_space
-from p2pmodel.store.locks.locks import PATIENCE, POLL
 from p2pmodel.store.manifests import record_manifest, record_tree
 from p2pmodel.store.snapshots.snapshot_files import copies_needed, copy_verified, show_file
 from p2pmodel.store.snapshots.snapshot_list import is_visible

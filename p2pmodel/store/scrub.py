@@ -31,7 +31,7 @@ from p2pmodel.os_errors import translate, translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.disk import read_json
 from p2pmodel.store.files.hashing import chunks
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.snapshots.snapshot_list import snapshots
 from p2pmodel.store.state.verified_blobs import BlobState, fingerprint_of
 

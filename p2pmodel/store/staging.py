@@ -17,12 +17,12 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import COMMIT
 from p2pmodel.core.files.private_files import remove_leftovers
 from p2pmodel.os_errors import translated
+from p2pmodel.store.content_locks import ContentClaim, ContentClaims
 from p2pmodel.store.files.disk import copy_sparse, names_in, read_json, temporary, write_atomic
-from p2pmodel.store.files.range_record import SUFFIX, read_record, read_synced, write_record
-from p2pmodel.store.files.range_set import RangeSet
-from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.files.folder import read_regular
+from p2pmodel.store.files.leaf_record import LEAVES
+from p2pmodel.store.files.range_set import SUFFIX, RangeSet, read_record, read_synced, write_record
 from p2pmodel.store.files.space import allocated
-from p2pmodel.store.locks.content_claims import ContentClaim, ContentClaims
 from p2pmodel.store.manifests import record_manifest
 from p2pmodel.store.private_folder import PrivateFolder
 
@@ -172,10 +172,10 @@ class StagedContents:
         for name in names:
             if COMMIT.fullmatch(name):
                 shutil.rmtree(self._folder / name, ignore_errors=True)
-            elif not name.endswith((_PART, SUFFIX)):
+            elif not name.endswith((_PART, SUFFIX, LEAVES)):
                 remove_leftovers(self._folder, name)
         staged = {_etag(name) for name in names if name.endswith(_PART)}
-        records = {_etag(name) for name in names if name.endswith(SUFFIX)}
+        records = {_etag(name) for name in names if name.endswith((SUFFIX, LEAVES))}
         unlisted = set(staged)
         for path in (private / "manifests").glob("*.json") if staged else ():
             unlisted -= _listed(path)

@@ -116,7 +116,8 @@ class PeerUnreachable:
 
 @dataclass(frozen=True, slots=True)
 class DiskFailed:
-    """A read or write failed, and the torrent stopped; `resume` retries. `full`: no space left."""
+    """A read or write failed, and the torrent stopped. To go on, remove it, and add it again with the pieces that are
+    `durable`: others may count as verified, and were never written. `full`: no space left."""
 
     path: str
     message: str
@@ -194,7 +195,7 @@ class SwarmTorrent(Protocol):
         after a DiskFailed."""
 
     def set_sequential(self, on: bool) -> None:
-        """Download pieces in their order, or rarest first (the default)."""
+        """Download pieces in their order, or rarest first (the default). Several engines do so each."""
 
     def prioritize(self, piece: int) -> None:
         """Request `piece`, a wanted one, before all that were not prioritized. Requests in progress come first."""
@@ -213,10 +214,6 @@ class SwarmTorrent(Protocol):
 
     def admit(self, admissions: Admissions) -> None:
         """Replace the admissions of a private swarm: connections to other addresses end at once."""
-
-    async def resume(self) -> None:
-        """Continue after a DiskFailed. Verified pieces that never reached the disk leave `have`, are downloaded again,
-        and give a PieceVerified again."""
 
     async def remove(self) -> None:
         """Leave the swarm and announce that to the trackers; files stay. Returns when the engine has closed the
@@ -289,5 +286,9 @@ class EngineSettings:
     """Seconds after which a peer that delivers nothing counts as gone for what it owes."""
     ca_file: Path | None = None
     """PEM file of authorities trusted for trackers over https, besides the system's."""
+    peer_id: str = ""
+    """40 hex digits; "": a new one."""
+    engines: int = 1
+    """How many engines of this node share its memory, connections and open files."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Session settings by libtorrent name, for benchmarks."""

@@ -27,6 +27,10 @@ class EventStream:
         if self._queue is not None and not self._closed:
             self._queue.put_nowait(event)
 
+    def drop(self) -> None:
+        """Forget the events so far that were not taken, and have no consumer until the next `open`."""
+        self._queue = None
+
     def close(self) -> None:
         """End the iteration after the events so far."""
         self._closed = True

@@ -15,16 +15,20 @@ from p2pmodel.core.content.merkle import HASH, FileTree
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
-from p2pmodel.swarm.file_list import SHA1, Format, file_indexes, file_list, v1_piece_count
 from p2pmodel.swarm.metainfo import (
     MAX_AUTHORITY,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
     MAX_TORRENT_SIZE,
     MIN_PIECE_LENGTH,
+    SHA1,
+    Format,
     Metainfo,
+    file_indexes,
+    file_list,
     is_one_file,
     layout_of,
+    v1_piece_count,
 )
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url
 
@@ -119,7 +123,7 @@ def _authority(info: Mapping[bytes, Any], form: Format, manifest: Manifest) -> s
     if not sound or form != "v2" or raw.count(b"-----BEGIN CERTIFICATE-----") != 1:
         raise _bad("its 'ssl-cert' is not one PEM certificate of a v2 torrent")
     if is_one_file(manifest):
-        raise _bad("it is private and has one file alone")
+        raise _bad("it is private and has only one file")
     return str(raw, "ascii")
 
 

@@ -15,8 +15,17 @@ from p2pmodel.core.content.merkle import HASH, FileTree
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import InvalidInput, NotFound
 from p2pmodel.swarm import bencode
-from p2pmodel.swarm.file_list import SHA1, Format, file_list, v1_piece_count
-from p2pmodel.swarm.metainfo import MAX_PIECES, MAX_TORRENT_SIZE, Metainfo, is_one_file, layout_of
+from p2pmodel.swarm.metainfo import (
+    MAX_PIECES,
+    MAX_TORRENT_SIZE,
+    SHA1,
+    Format,
+    Metainfo,
+    file_list,
+    is_one_file,
+    layout_of,
+    v1_piece_count,
+)
 from p2pmodel.swarm.parsing import export_indexes, parse
 from p2pmodel.swarm.urls import MAX_URLS, TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
 
@@ -93,7 +102,7 @@ def build(
             )
         if is_one_file(manifest):
             raise InvalidInput(
-                f"{manifest.repo} has one file alone, and no private swarm",
+                f"{manifest.repo} has only one file, and a private swarm needs two",
                 hint="add a second file, such as README.md, to the snapshot",
             )
         info["ssl-cert"] = authority

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.urls import names_user, shown
 from p2pmodel.errors import InvalidInput
-from p2pmodel.swarm.file_list import Format
+from p2pmodel.swarm.metainfo import Format
 
 TRACKER_SCHEMES = ("http", "https", "udp")
 WEB_SCHEMES = ("http", "https")

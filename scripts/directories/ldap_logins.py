@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
-from p2pmodel.config.sections.access import LdapSettings
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.config.sections.trust import LdapSettings
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.trust.access.ldap import LdapDirectory
 from tests.support.slapd import SLAPD, made, user
 
@@ -95,9 +95,9 @@ async def log_in(url: str, ca_file: Path, connections: int, logins: int) -> Meas
     return await measured(every_login)
 
 
-def credentials(name: str) -> Presented:
+def credentials(name: str) -> RequestCredentials:
     """Name and password of a user, as a client sends them."""
-    return Presented("Basic " + base64.b64encode(f"{name}:{name}-pw".encode()).decode())
+    return RequestCredentials("Basic " + base64.b64encode(f"{name}:{name}-pw".encode()).decode())
 
 
 async def measured(work: Callable[[], Awaitable[None]]) -> Measurement:

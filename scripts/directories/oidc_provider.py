@@ -24,9 +24,9 @@ from typing import Any
 
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
-from p2pmodel.config.sections.access import OidcSettings
+from p2pmodel.config.sections.trust import OidcSettings
 from p2pmodel.core.network.proxies import DIRECT
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.errors import P2PModelError
 from p2pmodel.trust.access.oidc import LEEWAY, RETRY_AFTER, OidcIssuer
 from p2pmodel.trust.access.policy import Subject
@@ -95,7 +95,7 @@ class Issuer:
             finally:
                 process.kill()
 
-    def token(self, algorithm: str, *, audience: str = AUDIENCE, seconds: int = 600) -> Presented:
+    def token(self, algorithm: str, *, audience: str = AUDIENCE, seconds: int = 600) -> RequestCredentials:
         """A token by client credentials."""
         resource = f"https://p2pmodel.test/{audience}/{algorithm}/{seconds}"
         form = urllib.parse.urlencode({"grant_type": "client_credentials", "resource": resource, "scope": "read"})
@@ -104,7 +104,7 @@ class Issuer:
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return Presented(f"Bearer {json.load(answer)['access_token']}")
+                return RequestCredentials(f"Bearer {json.load(answer)['access_token']}")
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{algorithm}: {error.read().decode()}") from None
 
@@ -121,11 +121,11 @@ def key(kind: Any, size: Any) -> Any:
     return made
 
 
-def changed(token: Presented, header: dict[str, Any], signature: str = "") -> Presented:
+def changed(token: RequestCredentials, header: dict[str, Any], signature: str = "") -> RequestCredentials:
     """The token with another header and signature."""
     claims = token.bearer.split(".")[1]
     begin = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
-    return Presented(f"Bearer {begin}.{claims}.{signature}")
+    return RequestCredentials(f"Bearer {begin}.{claims}.{signature}")
 
 
 def accepting(issuer: Issuer, clock: Clock, **more: Any) -> OidcIssuer:
@@ -210,7 +210,7 @@ async def check_server(checks: Checks, issuer: Issuer, work: Path) -> None:
         await server.wait()
 
 
-def status(url: str, presented: Presented) -> int:
+def status(url: str, presented: RequestCredentials) -> int:
     """The HTTP status of a request."""
     headers = {"Authorization": presented.authorization} if presented.authorization else {}
     try:

@@ -13,21 +13,19 @@ from p2pmodel.coordinator.rollout.links import LinkRate, NodeLinks
 from p2pmodel.coordinator.rollout.nodes import NodeBytes, NodeReport
 from p2pmodel.coordinator.rollout.rollout import Rollout, RolloutSpec
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
-from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
-from p2pmodel.coordinator.server.rollouts.metrics import RolloutCollector
+from p2pmodel.coordinator.server.metrics import CoordinatorMetrics, RolloutCollector
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.http.exposition import Families, exposition
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import Families, Traffic, exposition
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.cache_summary import CacheSummary
+from p2pmodel.node.snapshot.cache_views import CacheSummary
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.service.control.metrics import NodeCollector, NodeSnapshot
 from p2pmodel.service.metric_families import of_cache, of_mirrors
-from p2pmodel.service.watch.metrics import WatchMetrics
+from p2pmodel.service.watch import WatchMetrics
 from p2pmodel.serving.answers import AnswerCounts, AnswerQueue
-from p2pmodel.serving.metrics import ServingMetrics
+from p2pmodel.serving.endpoint import ServingMetrics
 from p2pmodel.serving.startup import Startup
 from scripts.documentation.markdown import code, page, table
 from scripts.documentation.samples import sample_of

@@ -4,7 +4,7 @@ import os
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from unittest.mock import patch
 
 import annotated_types
@@ -13,10 +13,9 @@ from pydantic.fields import FieldInfo
 
 from p2pmodel.config import sources
 from p2pmodel.config.complaints import variable_of
-from p2pmodel.config.sections.access import AccessRule, ContentRule
-from p2pmodel.config.sections.follow import FollowSettings
+from p2pmodel.config.sections.daemon import FollowSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
-from p2pmodel.config.sections.trust import TrustRule
+from p2pmodel.config.sections.trust import AccessRule, ContentRule, TrustRule
 from p2pmodel.config.settings import Settings
 from scripts.documentation.docstrings import meanings
 from scripts.documentation.markdown import code, flat, page, table
@@ -196,6 +195,9 @@ def _name(kind: Any) -> str:
     arguments = [each for each in get_args(kind) if each not in (type(None), Ellipsis)]
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(map(_name, arguments))
+    if get_origin(kind) is Annotated:
+        bounds = (each for part in kind.__metadata__ if isinstance(part, FieldInfo) for each in part.metadata)
+        return ", ".join(filter(None, [_name(kind.__origin__), *map(_bound, bounds)]))
     if get_origin(kind) is Literal:
         return " or ".join(code(str(each)) for each in arguments)
     if get_origin(kind) in (tuple, list):

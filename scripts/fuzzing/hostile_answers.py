@@ -10,8 +10,7 @@ from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.origin.origin import Origin
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 from scripts.fuzzing import seeds
 from scripts.fuzzing.mutation import mutated_bytes, mutated_value
 from scripts.fuzzing.seeds import as_json

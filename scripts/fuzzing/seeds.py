@@ -15,7 +15,7 @@ from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.files.hash_chain import LogHead
-from p2pmodel.store.state.log_chain import LogEntry, append
+from p2pmodel.store.state.sync_log import LogEntry, append
 from p2pmodel.swarm import bencode
 from p2pmodel.swarm.torrents import Metainfo, parse
 from tests.support.torrent_files import COMMIT, SMALL, manifest_of, torrent_of

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     SSHCertificateType,
 )
 
-from p2pmodel.store.bundles.archive import open_bundle, write_bundle
+from p2pmodel.store.bundles import open_bundle, write_bundle
 from p2pmodel.trust.signatures.allowed_signers import AllowedSigners
 from p2pmodel.trust.signatures.model_signature import parse_model_signature, sign_model
 from p2pmodel.trust.signatures.public_key import parse_public_key

@@ -14,11 +14,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.config.schedules import Schedule
 from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.time_windows import Schedule
 from p2pmodel.coordinator.assembly.assembly import Assembly
 from p2pmodel.coordinator.assembly.messages import parse_manifest, parse_update
-from p2pmodel.coordinator.client.swarm_views import _view
+from p2pmodel.coordinator.client.cluster_views import _view
 from p2pmodel.coordinator.client.transport import _object
 from p2pmodel.coordinator.leases.leases import Leases
 from p2pmodel.coordinator.leases.messages import parse_demand, parse_message
@@ -35,7 +35,7 @@ from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress, ne
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.sizes import parse_duration, parse_size
 from p2pmodel.http.admission.forwarded import TrustedProxies
-from p2pmodel.http.ranges import RangeNotSatisfiable, not_modified, parse_range, range_applies
+from p2pmodel.http.file_response import RangeNotSatisfiable, not_modified, parse_range, range_applies
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused, status_failure
@@ -44,22 +44,22 @@ from p2pmodel.origin.json_body import _decode, _Inflation
 from p2pmodel.origin.listing import following, model_info, tree_page
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.state_file import recall
-from p2pmodel.origin.relay.hub_paths import HubPath
+from p2pmodel.origin.relay.request import HubPath
 from p2pmodel.origin.requests import target_of
 from p2pmodel.origin.responses import ExpectedRange, judge
 from p2pmodel.service.control.bodies import EngineBody, LimitsBody, StartBody
-from p2pmodel.serving.openai.requests import chat_request
+from p2pmodel.serving.openai import chat_request
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.files.range_record import read_record, read_synced, record_path
+from p2pmodel.store.files.range_set import read_record, read_synced, record_path
 from p2pmodel.store.private_folder import PrivateFolder
+from p2pmodel.store.state.judgements import WithheldModels
 from p2pmodel.store.state.revisions import known_revision
 from p2pmodel.store.state.transfer_records import TransferRecords
 from p2pmodel.store.state.verified_blobs import JOURNAL, VerifiedBlobs
-from p2pmodel.store.state.withheld_models import WithheldModels
 from p2pmodel.swarm import bencode
+from p2pmodel.swarm.libtorrent.connections import client_name, program_of, zone_of
 from p2pmodel.swarm.magnet import magnet_of, parse_magnet
 from p2pmodel.swarm.torrents import export_indexes, parse
-from p2pmodel.swarm.zones import client_name, program_of, zone_of
 from scripts.fuzzing import seeds
 from scripts.fuzzing.mutation import mutated_value
 from scripts.fuzzing.seeds import as_json

@@ -137,7 +137,8 @@ async def outcomes(options: argparse.Namespace) -> list[Outcome]:
             if fault.on_small_disk and site.rig.disk is None:
                 print(f"{fault.name}: left out, a small disk needs root", flush=True)
                 continue
-            boundaries = chosen(fault, site, options.every)
+            number, parts = options.part
+            boundaries = chosen(fault, site, options.every)[number - 1 :: parts]
             done: list[Outcome] = []
             for boundary in boundaries:
                 if time.monotonic() > until:

@@ -46,6 +46,8 @@ class ProcessFault:
 
     def run(self, count: int) -> list[dict[str, Any]]:
         """The fault at `count` boundaries, from the first to the last one."""
+        # A script that was started in the background ignores the signal, and so would its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="load-faults-")))
             source = in_shards(folder / "model")

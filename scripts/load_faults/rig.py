@@ -21,8 +21,8 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import P2PModelError
 from p2pmodel.loading.arrival.fetch_load import fetch_and_load
-from p2pmodel.loading.arrival.progress import LoadProgress
 from p2pmodel.loading.model import LoadedModel
+from p2pmodel.loading.options import LoadProgress
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.reporter import Reporter

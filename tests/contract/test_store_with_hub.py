@@ -25,7 +25,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.range_set import RangeSet
-from p2pmodel.store.imports.importer import import_directory
+from p2pmodel.store.importer import import_directory
 from p2pmodel.store.manifests import tree_json
 from p2pmodel.store.verify import verify
 from tests.support.fake_hub import FakeHub

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,12 @@ __all__ = ["dice"]
 pytestmark = pytest.mark.xdist_group("swarm")
 
 REPO = "org/model"
+LONGEST = 3 * PATIENCE
+"""More than the stall_timeout of 120 s, after which a node that is granted no piece continues with the mirrors."""
 SIZE = 24_000_000
 NODES = (1, 2, 3, 4)
+STAY = ("--seed-time", "600")
+"""For nodes that others may need: a slow machine starts a process when the rest of the nodes is complete."""
 
 
 @pytest.fixture
@@ -59,6 +64,11 @@ class Cluster:
         where = ("--coordinator", self.url, "--endpoint", self.endpoint, *options)
         return self.nodes.fetch(f"peer{number}", REPO, *where, address=f"127.0.0.1{number}", **env)
 
+    def fetch_all(self, *options: str, numbers: Sequence[int] = NODES) -> list[Running]:
+        """Nodes that begin at the same moment."""
+        with self.nodes.together(len(numbers)):
+            return [self.fetch(number, *options) for number in numbers]
+
     def info_hash(self) -> str:
         torrent = self.nodes.root / "made.torrent"
         self.nodes.ok("mirror", "torrent", "create", REPO, "-o", torrent)
@@ -78,30 +88,36 @@ class Cluster:
         assert {p.name: p.read_bytes() for p in Path(snapshot).iterdir()} == expected
 
 
+def completed(peers: list[Running]) -> list[Finished]:
+    """Wait until all nodes are complete, and stop those that seed."""
+    for peer in peers:
+        peer.ready(LONGEST)
+    return [peer.stop() for peer in peers]
+
+
 def notes(done: Finished) -> list[str]:
     """Its notes about downloading from the mirrors alone."""
     return [line for line in done.err.splitlines() if "mirrors alone" in line]
 
 
 def when(share: float, peers: list[Running]) -> list[int]:
-    """Wait until the nodes have pulled `share` of the snapshot together; what each has pulled."""
+    """Wait until the nodes have pulled `share` of the snapshot together, each a part; what each has pulled."""
 
     def pulled() -> list[int]:
         return [peer.progress().get("from_mirrors", 0) for peer in peers]
 
-    eventually(lambda: sum(pulled()) >= share * SIZE, PATIENCE, lambda: str(pulled()))
+    eventually(lambda: min(pulled()) > 0 and sum(pulled()) >= share * SIZE, PATIENCE, lambda: str(pulled()))
     return pulled()
 
 
 def comes_to(size: float, peer: Running) -> bool:
-    """Wait until the node has pulled `size` bytes; False when it ends before."""
+    """Wait until the node has pulled `size` bytes; False when it is complete before."""
 
     def pulled() -> int:
         return int(peer.progress().get("from_mirrors", 0))
 
-    # Longer than the stall_timeout of 120 s, after which a node that is granted no piece continues with the mirrors.
-    eventually(lambda: peer.process.poll() is not None or pulled() >= size, 3 * PATIENCE, lambda: str(pulled()))
-    return peer.process.poll() is None
+    eventually(lambda: bool(peer.out) or pulled() >= size, LONGEST, lambda: str(pulled()))
+    return not peer.out
 
 
 def most(pulled: list[int]) -> tuple[int, int]:
@@ -111,8 +127,7 @@ def most(pulled: list[int]) -> tuple[int, int]:
 
 def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model)
-    peers = [cluster.fetch(number) for number in NODES]
-    done = [peer.wait() for peer in peers]
+    done = completed(cluster.fetch_all(*STAY))
     for each in done:
         assert each.code == 0, each.err
         cluster.check(each.json["path"])
@@ -131,17 +146,16 @@ def test_four_nodes_take_one_copy_and_exchange_it(nodes: Nodes, model: Path) -> 
 
 def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
-    peers = [cluster.fetch(number) for number in NODES]
+    peers = cluster.fetch_all(*STAY)
     lost, busiest = most(when(0.5, peers))
     peers[busiest].stop(signal.SIGKILL)
-    again = cluster.fetch(NODES[busiest])
-    peers[busiest] = again
-    for peer in peers:
-        done = peer.wait()
+    peers[busiest] = cluster.fetch(NODES[busiest], *STAY)
+    all_done = completed(peers)
+    for done in all_done:
         assert done.code == 0, done.err
         assert notes(done) == []
         cluster.check(done.json["path"])
-    kept = again.wait().json["from_cache"]
+    kept = all_done[busiest].json["from_cache"]
     assert kept > 0
     gone = max(0, lost - kept) + FIRST_BYTES  # what was not recorded yet, and what was in flight
     assert cluster.copies() <= 1.1 + gone / SIZE
@@ -149,15 +163,14 @@ def test_a_killed_node_loses_only_its_own_work_and_no_bytes_are_pulled_twice(nod
 
 def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: Path, dice: random.Random) -> None:
     cluster = Cluster(nodes, model, rate=2_000_000)
-    peers = [cluster.fetch(1), cluster.fetch(2)]
+    peers = cluster.fetch_all(*STAY, numbers=(1, 2))
     kills = 0
     while kills < 4 and comes_to(dice.uniform(0.02, 0.08) * SIZE, peers[1]):  # in all less than one copy
         peers[1].stop(signal.SIGKILL)
-        peers[1] = cluster.fetch(2)
+        peers[1] = cluster.fetch(2, *STAY)
         kills += 1
     assert kills > 0
-    for peer in peers:
-        done = peer.wait()
+    for done in completed(peers):
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
     assert cluster.copies() <= 1.7  # 1.05-1.21 measured, 1.47 beside other work: the bytes in flight at each kill
@@ -165,11 +178,10 @@ def test_a_node_killed_repeatedly_finishes_beside_another(nodes: Nodes, model: P
 
 def test_the_others_pull_the_pieces_of_a_killed_node(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model)
-    peers = [cluster.fetch(number) for number in NODES]
+    peers = cluster.fetch_all(*STAY)
     lost, busiest = most(when(0.5, peers))
     peers.pop(busiest).stop(signal.SIGKILL)
-    for peer in peers:
-        done = peer.wait()
+    for done in completed(peers):
         assert done.code == 0, done.err
         cluster.check(done.json["path"])
     assert cluster.copies() <= 1.1 + (lost + FIRST_BYTES) / SIZE  # its bytes in flight are lost, too
@@ -177,7 +189,7 @@ def test_the_others_pull_the_pieces_of_a_killed_node(nodes: Nodes, model: Path) 
 
 def test_when_the_coordinator_dies_each_node_continues_with_its_pieces(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=6_000_000)
-    peers = [cluster.fetch(number) for number in NODES]
+    peers = cluster.fetch_all()
     when(0.4, peers)
     cluster.coordinator.stop(signal.SIGKILL)
     for peer in peers:
@@ -192,14 +204,13 @@ def test_when_the_coordinator_dies_each_node_continues_with_its_pieces(nodes: No
 
 def test_assembly_continues_after_a_coordinator_restart(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
-    peers = [cluster.fetch(number) for number in NODES]
+    peers = cluster.fetch_all(*STAY)
     when(0.4, peers)
     cluster.coordinator.stop(signal.SIGKILL)
     killed = time.monotonic()
     cluster.start_coordinator(cluster.url.removeprefix("http://")).ready()
     in_time = time.monotonic() - killed < LOST_FOR / 2
-    for peer in peers:
-        done = peer.wait()
+    for done in completed(peers):
         assert done.code == 0, done.err
         assert notes(done) == [] or not in_time
         cluster.check(done.json["path"])
@@ -208,7 +219,7 @@ def test_assembly_continues_after_a_coordinator_restart(nodes: Nodes, model: Pat
 
 def test_one_corrupt_piece_of_a_mirror_withdraws_the_torrent(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, "flip@0.safetensors*1", "slow:1000000")
-    for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:3]]]:
+    for done in [peer.wait() for peer in cluster.fetch_all(numbers=NODES[:3])]:
         assert done.code == 0, done.err
         (note,) = notes(done)
         assert "the torrent is dropped; downloading from the mirrors alone" in note
@@ -218,9 +229,9 @@ def test_one_corrupt_piece_of_a_mirror_withdraws_the_torrent(nodes: Nodes, model
 
 def test_a_late_node_makes_the_first_node_share(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, rate=3_000_000)
-    first = cluster.fetch(1)
+    first = cluster.fetch(1, *STAY)
     when(0.4, [first])
-    done = [peer.wait() for peer in (cluster.fetch(2), first)]
+    done = completed([cluster.fetch(2), first])
     for each in done:
         assert each.code == 0, each.err
         cluster.check(each.json["path"])
@@ -242,7 +253,7 @@ def test_one_node_alone_leaves_a_torrent_behind(nodes: Nodes, model: Path) -> No
 
 def test_a_mirror_without_ranges_is_used_by_each_alone(nodes: Nodes, model: Path) -> None:
     cluster = Cluster(nodes, model, "norange", "slow:6000000")
-    for done in [peer.wait() for peer in [cluster.fetch(number) for number in NODES[:2]]]:
+    for done in [peer.wait() for peer in cluster.fetch_all(numbers=NODES[:2])]:
         assert done.code == 0, done.err
         (note,) = notes(done)
         assert "it answers a range with the whole file" in note

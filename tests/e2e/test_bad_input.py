@@ -293,7 +293,7 @@ def test_torrent_urls_that_lead_nowhere(cli: CommandLine):
 def test_a_magnet_without_peers(cli: CommandLine):
     magnet = f"magnet:?xt=urn:btmh:1220{HASH}&xs={UNREACHABLE}/x.torrent&tr={UNREACHABLE}/announce"
     line = cli.refuses(6, *FETCH, magnet, P2PMODEL_SWARM_MAGNET_TIMEOUT="0.5")
-    assert "no peer sent the magnet's torrent within 0.5 seconds (its metadata did not come)" in line
+    assert "no peer sent the magnet's torrent within 0.5 seconds (its metadata did not arrive)" in line
     assert "check that a seeder is running" in line
 
 

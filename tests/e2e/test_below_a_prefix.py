@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 import pytest
 from huggingface_hub import HfApi, snapshot_download
 
+from tests.support.eventually import PATIENCE
 from tests.support.hub_layout import write_snapshot
 from tests.support.nginx import free_port, nginx
 from tests.support.processes import Nodes
@@ -61,5 +62,5 @@ def test_the_dashboard_and_the_api_document_hold_below_a_path(nodes: Nodes, tmp_
 
 
 def got(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())

@@ -56,8 +56,7 @@ def test_a_job_brings_the_model_onto_each_of_its_nodes(slurm: tuple[ClusterRig, 
     for name in rig.names:
         assert (rig.folder / name / "local" / weights.name).stat().st_size == SIZE
     fetch = max(node["seconds"] for node in first.json["nodes"].values())
-    copy = f"the seeder's copy {first.json['stages']['mirroring']:.1f} s and the fetch {fetch:.1f} s"
-    ours = f"bootstrap {first.json['seconds']:.1f} s, of that {copy}"
+    ours = f"bootstrap {first.json['seconds']:.1f} s, of that the fetch {fetch:.1f} s"
     sys.stdout.write(f"{SIZE >> 20} MiB to {len(rig.names)} nodes: {ours}; sbcast {seconds:.1f} s, unverified\n")
     again = bootstrap("--endpoint", endpoint).wait(5 * PATIENCE)
     sys.stdout.write(again.err)

@@ -22,6 +22,8 @@ DEAD = "http://127.0.0.1:9"
 SIZE = 6_000_000
 FILES = 3
 PIECE = 128 << 10
+SLOW = "50000"
+"""Bytes a second: a transfer that outlasts the start of a few commands on a slow machine."""
 
 
 @pytest.fixture
@@ -98,9 +100,8 @@ def stopped_well(running: Running) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_paused_transfer_stops_and_completes_after_a_resume(nodes: Nodes, model: Path) -> None:
-    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1000000").ready()["coordinator"]
-    daemon(nodes, str(seeder))
+def test_a_paused_transfer_stops_and_completes_after_a_resume(nodes: Nodes, model: Path, seeder: str) -> None:
+    daemon(nodes, seeder, "--download-limit", SLOW)
     fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")
     eventually(lambda: fetch.progress().get("from_peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
     assert nodes.ok("node", "pause", REPO).out == ""
@@ -109,6 +110,7 @@ def test_a_paused_transfer_stops_and_completes_after_a_resume(nodes: Nodes, mode
     time.sleep(1.0)
     paused = one(nodes)
     assert (paused["state"], paused["progress"]["done"]) == ("paused", before)
+    nodes.ok("node", "limits", "--download", "0")
     nodes.ok("node", "resume", f"{REPO}@main")
     assert fetch.wait().code == 0
     assert published(nodes) == contents(model)
@@ -271,9 +273,8 @@ def asked(url: str, method: str, path: str, **headers: str) -> int:
             return error.code
 
 
-def test_a_cancelled_transfer_is_removed_and_reported_to_its_client(nodes: Nodes, model: Path) -> None:
-    seeder = nodes.seed(model, "--as", REPO, "--upload-limit", "1000000").ready()["coordinator"]
-    daemon(nodes, str(seeder))
+def test_a_cancelled_transfer_is_removed_and_reported_to_its_client(nodes: Nodes, seeder: str) -> None:
+    daemon(nodes, seeder, "--download-limit", SLOW)
     fetch = nodes.start("node", "fetch", REPO, "--priority", "3", "--progress", "json")
     eventually(lambda: fetch.progress().get("from_peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
     assert one(nodes)["priority"] == 3
@@ -300,7 +301,7 @@ def bound(nodes: Nodes) -> str:
 
 
 def test_a_limit_takes_effect_while_it_runs(nodes: Nodes, model: Path, seeder: str) -> None:
-    daemon(nodes, seeder, "--download-limit", "50000")
+    daemon(nodes, seeder, "--download-limit", SLOW)
     fetch = nodes.start("node", "fetch", REPO, "--json", "--progress", "json")
     eventually(lambda: fetch.progress().get("peers", 0) > 0, PATIENCE, lambda: str(fetch.progress()))
     time.sleep(1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import PATIENCE
 from tests.support.processes import Nodes, Running, token_file
 from tests.support.tiny_models import copy_of, dense, text_only
 
@@ -23,7 +24,7 @@ BASE = {"p2pmodel_build_info", "process_start_time_seconds", "process_resident_m
 def got(url: str, token: str = "") -> tuple[int, str]:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -3,6 +3,7 @@
 import logging
 import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,14 @@ def seed(nodes: Nodes, model: Path, *options: str) -> Running:
 
 
 MOST_COPIES = 1.5
-"""Quiet machines send 1.00. A peer that starts a second before the others on a slow machine counts
-as alone meanwhile, and downloads some pieces that others download, too."""
+"""Quiet machines send 1.00. A peer that is a second before the others on a slow machine counts as alone meanwhile, and
+downloads some pieces that others download, too."""
 
 
 def fetch_all(nodes: Nodes, coordinator: str, endpoint: str = NOWHERE) -> list[Running]:
     where = (REPO, "--coordinator", coordinator, "--endpoint", endpoint, "--seed-time", "60")
-    return [nodes.fetch(f"peer{n}", *where, address=f"127.0.0.1{n}") for n in PEERS]
+    with nodes.together(len(PEERS)):
+        return [nodes.fetch(f"peer{n}", *where, address=f"127.0.0.1{n}") for n in PEERS]
 
 
 def check(model: Path, peers: list[Running]) -> list[dict[str, object]]:
@@ -63,10 +65,12 @@ def check(model: Path, peers: list[Running]) -> list[dict[str, object]]:
 
 def test_a_seeder_sends_about_one_copy_to_four_peers(nodes: Nodes, model: Path) -> None:
     seeder = seed(nodes, model)
-    peers = fetch_all(nodes, str(seeder.ready()["coordinator"]))
+    url, began = str(seeder.ready()["coordinator"]), time.monotonic()
+    peers = fetch_all(nodes, url)
     for done in check(model, peers):
         assert done["from_peers"] == SIZE
-        assert float(str(done["download_seconds"])) > 0.9 * SIZE / RATE, "the seeder's limit holds for leaseholders"
+    # Not of each peer: one that starts later needs less, since others have something by then.
+    assert time.monotonic() - began > 0.9 * SIZE / RATE, "the seeder's limit holds for leaseholders"
     # What leaseholders pulled over HTTP, and what went out in the swarm.
     eventually(lambda: seeder.progress().get("uploaded", 0) >= SIZE, PATIENCE, lambda: str(seeder.progress()))
     for running in (*peers, seeder):
@@ -122,7 +126,7 @@ def test_when_the_coordinator_is_killed_midway_all_finish(nodes: Nodes, model: P
         done = [peer.progress().get("done", 0) for peer in peers]
         return min(done) > 0 and max(done) > 0.2 * SIZE
 
-    eventually(are_midway, PATIENCE, lambda: str(peers))  # a peer that starts later finds no torrent
+    eventually(are_midway, PATIENCE, lambda: str(peers))  # a peer that is later finds no torrent
     boss.stop(signal.SIGKILL)
     assert min(peer.progress().get("done", 0) for peer in peers) < SIZE
     for done in check(model, peers):

@@ -11,9 +11,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
-from p2pmodel.loading.arrival.need_order import NeedOrder
-from p2pmodel.loading.arrival.order_requests import OrderRequests
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import NeedOrder, OrderRequests, TensorRange
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import HubCache, RepoCache
 from tests.support.eventually import PATIENCE

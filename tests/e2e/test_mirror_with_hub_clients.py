@@ -13,7 +13,7 @@ import pytest
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.imports.importer import import_directory
+from p2pmodel.store.importer import import_directory
 from tests.support.eventually import PATIENCE
 from tests.support.hub_clients import HubClient, new_hub_python, old_hub_python
 from tests.support.hub_layout import write_snapshot

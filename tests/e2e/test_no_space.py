@@ -56,7 +56,7 @@ def test_too_small_a_disk_is_an_error_before_any_download(
         done = nodes.run("node", *args)
         assert (done.code, done.out) == (7, ""), done
         assert done.err.count("\n") == 1
-        assert "has 5.2 MB free, 11.0 MB are needed; free some space, or choose another cache" in done.err
+        assert "has 5.2 MB free, 11.0 MB are needed; free some space, or name a folder on another disk" in done.err
     assert sent(log) == 0
     # What is small enough still comes.
     nodes.ok("node", "fetch", REPO, "--endpoint", endpoint, "--include", "*.json")

@@ -73,8 +73,9 @@ def test_the_report_is_complete_though_the_coordinator_was_killed(nodes: Nodes) 
     watch = nodes.start("admin", "rollout", "watch", ident, "--json", **cluster.env)
     watch.ready()
     cluster.daemon("gpu002", "127.0.0.12").ready()
-    by_daemon = cluster.fetch_by_daemon("gpu002")
-    fetch = cluster.fetch("gpu001", "127.0.0.11", "--node-name", "gpu001")
+    with nodes.together(2):
+        by_daemon = cluster.fetch_by_daemon("gpu002")
+        fetch = cluster.fetch("gpu001", "127.0.0.11", "--node-name", "gpu001")
 
     def all_download() -> bool:
         return all(node.phase == "downloading" and node.bytes.received for node in cluster.view(ident).nodes)

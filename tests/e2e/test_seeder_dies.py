@@ -29,17 +29,18 @@ def model(tmp_path: Path) -> Path:
 
 def start(nodes: Nodes, coordinator: str, endpoint: str, **env: str) -> list[Running]:
     where = (REPO, "--coordinator", coordinator, "--endpoint", endpoint)
-    return [nodes.fetch(f"peer{n}", *where, address=f"127.0.0.1{n}", **env) for n in PEERS]
+    with nodes.together(len(PEERS)):
+        return [nodes.fetch(f"peer{n}", *where, address=f"127.0.0.1{n}", **env) for n in PEERS]
 
 
 def kill_midway(seeder: Running, peers: list[Running]) -> list[int]:
-    """Kill the seeder when some peer has 40 %, and return how many bytes each has."""
+    """Kill the seeder when all peers have something and one has 40 %, and return how many bytes each has."""
 
     def done() -> list[int]:
         reports = [peer.progress() for peer in peers]
         return [report["done"] if report.get("phase") == "downloading" else 0 for report in reports]
 
-    eventually(lambda: max(done()) >= 0.4 * SIZE, PATIENCE, lambda: str(done()))
+    eventually(lambda: min(done()) > 0 and max(done()) >= 0.4 * SIZE, PATIENCE, lambda: str(done()))
     seeder.stop(signal.SIGKILL)
     return done()
 

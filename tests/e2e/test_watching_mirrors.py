@@ -131,7 +131,7 @@ def test_ctrl_c_ends_it(nodes: Nodes, model: Path) -> None:
             ["--metrics", "nowhere"],
             "setting watch.metrics or P2PMODEL_WATCH_METRICS: 'nowhere' is not an address with its port",
         ),
-        (["--min-samples", "0"], "setting watch.min_samples or P2PMODEL_WATCH_MIN_SAMPLES: "),
+        (["--min-samples", "0"], "'--min-samples'"),
         (["--interval", "0"], "setting watch.interval or P2PMODEL_WATCH_INTERVAL: "),
     ],
 )

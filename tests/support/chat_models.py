@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from p2pmodel.errors import P2PModelError
 from p2pmodel.loading.answers.turns import ChatAnswer, Sampling, Turn
-from p2pmodel.serving.chat_model import ChatModel, OnText
+from p2pmodel.serving.answers import ChatModel, OnText
 from tests.support.eventually import PATIENCE
 
 

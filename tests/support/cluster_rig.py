@@ -1,6 +1,6 @@
 """Hosts of a cluster on one machine: a network namespace, a host name, a home and a real ssh server for each.
 
-The launcher and a mirror are in a namespace of their own. Names lead to addresses by /etc/netns/NAME/hosts.
+The launcher and the mirror are in namespaces of their own. Names lead to addresses by /etc/netns/NAME/hosts.
 """
 
 import os
@@ -20,7 +20,8 @@ from tests.support.processes import Finished, Running
 from tests.support.ssh_hosts import CONFIGURATION, ROOT, SSHD, host_environment, make_key
 
 _tags = count()
-LAUNCHER = 100
+OTHERS = {"launcher": 100, "mirror": 101}
+"""Machines beside the hosts, with the last part of their addresses."""
 SYSTEMD = "/lib/systemd/systemd"
 
 
@@ -45,7 +46,8 @@ class ClusterRig:
         namespaces.add_namespace(self.tag, stack)
         namespaces.ip("-n", self.tag, "link", "add", "br0", "type", "bridge")
         namespaces.ip("-n", self.tag, "link", "set", "dev", "br0", "up")
-        self._machine("launcher", LAUNCHER)
+        for name, number in OTHERS.items():
+            self._machine(name, number)
         for name in self.names:
             self._machine(name, int(name[3:]))
             self.home(name).mkdir(parents=True)
@@ -63,7 +65,7 @@ class ClusterRig:
 
     def address(self, name: str) -> str:
         """The address of a machine."""
-        return f"10.77.0.{LAUNCHER if name == 'launcher' else int(name[3:])}"
+        return f"10.77.0.{OTHERS.get(name) or int(name[3:])}"
 
     def home(self, name: str) -> Path:
         """The home directory of a host."""
@@ -140,7 +142,7 @@ class ClusterRig:
         return int((folder / "pid").read_text().split()[0])
 
     def shape(self, name: str, rate: float) -> None:
-        """Limit what a host receives and sends to `rate` bytes/s; 0: no limit."""
+        """Limit what a machine receives and sends to `rate` bytes/s; 0: no limit."""
         for namespace, device in ((f"{self.tag}-{name}", "eth0"), (self.tag, name)):
             subprocess.run(
                 ["tc", "-n", namespace, "qdisc", "del", "dev", device, "root"], check=False, stderr=subprocess.DEVNULL
@@ -165,11 +167,11 @@ class ClusterRig:
         return Running(process)
 
     def hub(self, directory: Path, repo: str = "org/model") -> tuple[str, Path]:
-        """Serve a directory as a hub on the launcher's machine; its endpoint and the log of its requests."""
+        """Serve a directory as a hub on a machine of its own; its endpoint and the log of its requests."""
         log = self.folder / "hub.log"
-        module = [sys.executable, "-m", "tests.support.fake_hub", "--host", self.address("launcher")]
+        module = [sys.executable, "-m", "tests.support.fake_hub", "--host", self.address("mirror")]
         options = ["--dir", directory, "--repo", repo, "--log", log]
-        return str(self.start("launcher", [*module, *options], PYTHONPATH=str(ROOT)).ready()["url"]), log
+        return str(self.start("mirror", [*module, *options], PYTHONPATH=str(ROOT)).ready()["url"]), log
 
     def bootstrap(self, *options: str | Path) -> Running:
         """Start `p2pmodel bootstrap org/model` on the launcher's machine."""
@@ -191,7 +193,7 @@ class ClusterRig:
         namespaces.ip("-n", namespace, "link", "set", "dev", "eth0", "up")
 
     def _silence(self) -> None:
-        for name in ("launcher", *self.names):
+        for name in (*OTHERS, *self.names):
             for pid in self.processes(name):
                 os.kill(pid, signal.SIGKILL)
         for server in self._servers.values():

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from p2pmodel.http.runner import ListeningRunner
 from tests.support.hub_faults import Fault, parse_fault
 from tests.support.hub_snapshot import HubSnapshot, snapshot_from
 
@@ -115,10 +116,9 @@ class FakeHub:
         app.router.add_get("/presigned/{until}/{path:.+}", self._presigned)
         app.router.add_route("*", "/{rest:.*}", self._unknown)
         self._stop = asyncio.Event()
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        self._runner = ListeningRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
-        await site.start()
+        await self._runner.listen(host=self._host, port=self._port, ssl=self._tls)
         self._port = self._runner.addresses[0][1]
         return self
 

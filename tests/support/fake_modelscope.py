@@ -16,6 +16,8 @@ from typing import Self
 
 from aiohttp import web
 
+from p2pmodel.http.runner import ListeningRunner
+
 REVISION = "5e5" * 13 + "d"
 """A commit of ModelScope, which the hub does not know."""
 
@@ -36,9 +38,9 @@ class FakeModelScope:
         app = web.Application()
         app.router.add_get(f"/api/v1/models/{self.repo}/repo/files", self._files)
         app.router.add_get(f"/api/v1/models/{self.repo}/repo", self._content)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._runner = ListeningRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await self._runner.listen(host="127.0.0.1", port=0)
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 

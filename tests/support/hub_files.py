@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from p2pmodel.http.runner import ListeningRunner
+
 
 @dataclass(slots=True)
 class HubFiles:
@@ -38,11 +40,10 @@ async def serve_hub_files(repo: str, commit: str, contents: Mapping[str, bytes])
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = ListeningRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await runner.listen(host="127.0.0.1", port=0)
         host, port = runner.addresses[0][:2]
         server = HubFiles(f"http://{host}:{port}")
         yield server

@@ -9,11 +9,11 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http.admission.access import ServerToken
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.serving.chat_model import ChatModel
+from p2pmodel.serving.answers import ChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ModelSource, ServingRole
 from p2pmodel.serving.startup import Startup
-from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.trust.access.authoriser import NO_CLIENTS, ClientAccess
 from tests.support.chat_models import ScriptedModel
 
 NAME = "org/model"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.core.network.rights import RequestCredentials
 
 joserfc = pytest.importorskip("joserfc", reason="the extra oidc is not installed")
 from joserfc import jwt  # noqa: E402
@@ -58,9 +58,9 @@ class Issuer:
             await asyncio.sleep(0.05)
         return parts
 
-    def token(self, key: Any = None, alg: str = "ES256", **claims: Any) -> Presented:
+    def token(self, key: Any = None, alg: str = "ES256", **claims: Any) -> RequestCredentials:
         signing = key or self.key
         plain = {"iss": self.url, "aud": "p2pmodel", "sub": "anna", "exp": int(time.time()) + 600, "groups": ["ml"]}
         plain = {name: value for name, value in (plain | claims).items() if value is not None}
         header = {"alg": alg, "kid": signing.kid} if signing.kid else {"alg": alg}
-        return Presented(f"Bearer {jwt.encode(header, plain, signing, algorithms=[alg])}")
+        return RequestCredentials(f"Bearer {jwt.encode(header, plain, signing, algorithms=[alg])}")

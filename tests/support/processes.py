@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tests.support.eventually import PATIENCE
 from tests.support.no_mirror import NO_MIRROR
 
 P2PMODEL = [sys.executable, "-m", "p2pmodel"]
+GATED = [sys.executable, str(Path(__file__).with_name("gated.py"))]
 ROOT = Path(__file__).parents[2]
 
 
@@ -115,6 +116,8 @@ class Nodes:
         self.root = root
         self._stack = stack
         self._hubs = 0
+        self._gates = 0
+        self._command = P2PMODEL
         self.publish_token = token_file(root / "publisher.token")
 
     def cache(self, node: str) -> Path:
@@ -143,7 +146,18 @@ class Nodes:
         publishes = {"P2PMODEL_PUBLISH_TOKEN_FILE": str(self.publish_token)}
         if publishers and args[0] in ("seed", "coordinator") and "--publish-token-file" not in args:
             args = (*args, "--publish-token-file", self.publish_token)
-        return self.program(node, *P2PMODEL, *map(str, args), **publishes | env)
+        return self.program(node, *self._command, *map(str, args), **publishes | env)
+
+    @contextmanager
+    def together(self, count: int) -> Iterator[None]:
+        """The `count` commands that the context starts begin at the same moment, when all of them have loaded."""
+        self._gates += 1
+        gate = self.root / f"gate{self._gates}"
+        self._command = [*GATED, str(gate)]
+        yield
+        self._command = P2PMODEL
+        self.until(lambda: len(list(self.root.glob(f"{gate.name}.*"))) == count, f"{count} commands have loaded")
+        gate.touch()
 
     def program(self, node: str, *command: str, **env: str) -> Running:
         """Start another program in the environment of `node`."""

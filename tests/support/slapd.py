@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from p2pmodel.config.sections.access import LdapSettings
+from p2pmodel.config.sections.trust import LdapSettings
 from tests.support.certificates import authority
 from tests.support.eventually import PATIENCE
 

@@ -3,8 +3,7 @@
 import datetime as dt
 
 from p2pmodel.swarm.engine import SwarmCertificate
-from p2pmodel.trust.certificates.authority import Authority
-from p2pmodel.trust.certificates.node_key import NodeKey
+from p2pmodel.trust.certificates import Authority, NodeKey
 
 NOW = dt.datetime.now(dt.UTC)
 

@@ -14,6 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from scripts.demonstration.tiny_qwen3_vl import build, make_image
 
+WRONG_INDEXES = {
+    b'{"weight_map": [1, 2]}': "is not an index",
+    b"[]": "is not an index",
+    b"[" * 100_000: "is not an index",
+    b'{"weight_map": {}}': "names no weight file",
+    b'{"weight_map": {"a": "config.json"}}': r"names config\.json, which is not a safetensors file",
+}
+"""Indexes that are none, and what is said of them."""
+
 
 @pytest.fixture(scope="session")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:

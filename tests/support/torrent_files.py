@@ -7,7 +7,7 @@ from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile, git_blob_hasher, lfs_pointer_oid
 from p2pmodel.core.content.merkle import FileTree, piece_hash, tree_of
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.swarm.file_list import Format
+from p2pmodel.swarm.metainfo import Format
 from p2pmodel.swarm.torrents import build, layout_of
 
 Contents = Mapping[str, bytes]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from p2pmodel.http.runner import ListeningRunner
+
 
 @dataclass(frozen=True)
 class Page:
@@ -31,11 +33,10 @@ async def web_answers(pages: Mapping[str, Page]) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = ListeningRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await runner.listen(host="127.0.0.1", port=0)
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:

@@ -13,7 +13,16 @@ from p2pmodel.client import Client, DaemonOrder, NoDaemon
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.progress.views import LimitsView, RateLimits, TransferView
-from p2pmodel.errors import AccessDenied, Conflict, EntryNotFound, LocalResource, NotFound, P2PModelError, Unavailable
+from p2pmodel.errors import (
+    AccessDenied,
+    Conflict,
+    EntryNotFound,
+    InvalidInput,
+    LocalResource,
+    NotFound,
+    P2PModelError,
+    Unavailable,
+)
 from p2pmodel.http.server import serving_unix
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
@@ -162,12 +171,13 @@ async def test_a_daemon_of_another_version(path: Path) -> None:
 
 
 async def test_a_response_that_is_not_json(path: Path) -> None:
-    for response in (
-        web.Response(status=500, text="x"),
-        web.json_response([], status=502),
-        web.json_response({}, status=400),
+    for response, kind in (
+        (web.Response(status=500, text="x"), Unavailable),
+        (web.json_response([], status=502), Unavailable),
+        (web.json_response({}, status=400), InvalidInput),
+        (web.Response(status=401, text="x"), AccessDenied),
     ):
-        assert isinstance(await answering(path, response), Unavailable)
+        assert type(await answering(path, response)) is kind
 
 
 async def test_an_unknown_error_code(path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from p2pmodel.cli.verbs import verbs
 from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage
-from p2pmodel.coordinator.tracker.announces import Announce
 from p2pmodel.coordinator.tracker.sources import Source
-from p2pmodel.store.state.log_chain import LogEntry
+from p2pmodel.coordinator.tracker.tracked_swarm import Announce
+from p2pmodel.store.state.sync_log import LogEntry
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -1,6 +1,8 @@
 """The error tree: one line, stable exit codes, and messages for errors of the operating system."""
 
+import ast
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +48,22 @@ def test_os_errors_are_translated(number: int, kind: type[P2PModelError]):
 
 def test_an_unexpected_error_names_itself():
     assert "internal error: KeyError" in str(translate(KeyError("x")))
+
+
+ROOT = Path(__file__).parents[2]
+KINDS = {kind.__name__ for kind in tree(P2PModelError) if kind.__module__ == errors.__name__}
+OWN = {"p2pmodel.client", "p2pmodel.cluster.launcher"}
+"""Rooms with errors that no server sends: a daemon that is not there, a host that is not reached."""
+
+
+def test_errors_that_servers_send_are_restored_whatever_a_client_imports() -> None:
+    defined = {}
+    for path in sorted((ROOT / "p2pmodel").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and any(
+                isinstance(base, ast.Name) and base.id in KINDS for base in node.bases
+            ):
+                defined[node.name] = module
+    assert {"UnknownCredential", "HostRefused"} <= defined.keys()
+    assert {module for module in defined.values() if module != "p2pmodel.errors"} <= OWN

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.eventually import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 LEAKING = """
@@ -80,7 +82,7 @@ def test_leaks_are_found_and_other_tests_pass(tmp_path: Path) -> None:
     (tmp_path / "test_leaking.py").write_text(LEAKING)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT), "-rfE"]
     command += ["-c", str(ROOT / "pyproject.toml"), str(tmp_path / "test_leaking.py")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=4 * PATIENCE, check=False)
     failed = re.findall(r"^(?:ERROR|FAILED) \S*::(\w+)", done.stdout, re.MULTILINE)
     assert sorted(failed) == sorted(EXPECTED), done.stdout
     for what in EXPECTED.values():

@@ -106,5 +106,5 @@ def test_what_is_no_certificate_is_refused() -> None:
     one, two = certificate_for(AUTHORITY, COMMIT), certificate_for(AUTHORITY, COMMIT)
     with pytest.raises(InvalidInput, match="do not belong together"):
         member().present(one.certificate, two.key)
-    with pytest.raises(InvalidInput, match="no PEM certificate"):
+    with pytest.raises(InvalidInput, match="not a PEM certificate"):
         MutualTls("nothing", COMMIT)

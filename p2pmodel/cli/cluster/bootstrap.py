@@ -14,12 +14,13 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.cluster.bootstrap_kubernetes import (
     KUBERNETES,
-    credentials_wish,
+    carried_credentials,
     kubernetes,
     options_kubernetes,
     refuse_for_hosts,
 )
 from p2pmodel.cli.cluster.bootstrap_screen import screen_of
+from p2pmodel.cli.option_types import Count, PathName
 from p2pmodel.cli.rollout.tables import bound_line, gate_table
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import Style
@@ -28,11 +29,8 @@ from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, BootstrapScreen, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
-from p2pmodel.cluster.carried_settings import CarriedSettings, CredentialsWish, carried_settings
-from p2pmodel.cluster.extra import check_installed
-from p2pmodel.cluster.host_names import check_host
-from p2pmodel.cluster.launcher import Launcher
-from p2pmodel.cluster.package import carried
+from p2pmodel.cluster.carried import CarriedCredentials, CarriedSettings, carried, carried_settings
+from p2pmodel.cluster.launcher import Launcher, check_host
 from p2pmodel.cluster.preflight.doctor import manifest_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
@@ -40,6 +38,7 @@ from p2pmodel.coordinator.rollout.report import report_json, rollout_report
 from p2pmodel.coordinator.rollout.rollout import MinReady
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.extras import check_extra
 from p2pmodel.core.files.private_files import write_output
 from p2pmodel.errors import InvalidInput, PartialCluster
 
@@ -53,7 +52,7 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
 @click.command()
 @options.reference
 @click.option("--hosts", "hosts_text", required=True, metavar="SET|@FILE|slurm|k8s", help="Hosts, as in gpu[1-9].")
-@click.option("--limit", metavar="SET|@FILE", help="Only these of the hosts, as in --limit @failed.txt.")
+@click.option("--limit", metavar="SET|@FILE", help="Only these hosts, as in --limit @failed.txt.")
 @click.option(
     "--coordinator",
     "place",
@@ -62,13 +61,13 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
 )
 @click.option(
     "--seeders",
-    type=click.IntRange(0, 100),
+    type=Count(0, 100),
     default=1,
     show_default=True,
-    help="Hosts that mirror the snapshot first, a copy each; 0: all hosts assemble it.",
+    help="Hosts that publish the snapshot, signed with their key if they have one, and keep seeding it.",
 )
 @click.option(
-    "--fanout", type=click.IntRange(1, 1000), default=32, show_default=True, help="Hosts that are connected at a time."
+    "--fanout", type=Count(1, 1000), default=32, show_default=True, help="Hosts that are connected at a time."
 )
 @click.option("--min-ready", default="100%", show_default=True, metavar="N|P%", help="Hosts that must become ready.")
 @click.option(
@@ -76,7 +75,7 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
     default="30m",
     show_default=True,
     callback=options.duration,
-    help="Bound on the whole, as in 2h.",
+    help="Longest time for the whole roll-out, as in 2h.",
 )
 @click.option("--load", is_flag=True, help="Also load the model on each host as soon as its files are there.")
 @click.option("--prompt", help="Prompt for the loaded model: a host is ready with its first token. Implies --load.")
@@ -87,7 +86,7 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
 @click.option("--down", is_flag=True, help="End what bootstraps have started on the hosts; files stay.")
 @click.option(
     "--failed-file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     default=Path("failed.txt"),
     show_default=True,
     help="File for the hosts that failed, for --limit.",
@@ -96,7 +95,7 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
 @click.option("--command", metavar="COMMAND", help="Command for p2pmodel on the hosts (default: found on their PATH).")
 @click.option(
     "--install",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=PathName(exists=True, file_okay=False),
     metavar="FOLDER",
     help="Carry p2pmodel to the hosts: wheels, or a tree of 'pip install --target'.",
 )
@@ -108,9 +107,7 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
     help="What the hosts get of the settings here: nothing, the mirrors, or their credentials, too.",
 )
 @click.option("--node-state-dir", metavar="PATH", help="State folder on the hosts (default: that of their user).")
-@click.option(
-    "--ssh-config", type=click.Path(path_type=Path, exists=True), help="ssh configuration instead of the user's."
-)
+@click.option("--ssh-config", type=PathName(exists=True), help="ssh configuration instead of the user's.")
 @click.option(
     "--trust", "_set_swarm__trust", type=click.Choice(["mirrors", "coordinator"]), help="What confirms a torrent."
 )
@@ -120,19 +117,19 @@ _Where = tuple[tuple[str, ...], tuple[str, ...], CoordinatorPlace]
 def bootstrap(settings: Settings, ref: Reference, style: Style, **flags: Any) -> None:
     """Bring REPO onto every host of a cluster: preflight, coordinator, daemons, and the fetch on all at once.
 
-    Hosts are reached by ssh, with the user's own configuration, agent and known hosts. What runs is reused, and a
-    second run changes nothing. --cache-dir and --trust go to the hosts, too, and so do the mirrors, if the settings or
-    --endpoint name any. Exits with 0 when --min-ready hosts are ready, and with 8 when only a part is; the others are
-    named with their reasons. Ctrl-C leaves the hosts working. --hosts slurm takes the nodes of the allocation that it
-    runs in; --hosts k8s prints manifests.
+    Hosts are reached by ssh, with the user's own configuration, agent and known hosts. Services that run are reused,
+    and a second run changes nothing. --cache-dir and --trust go to the hosts, too, and so do the mirrors, if the
+    settings or --endpoint name any. Exits with 0 when --min-ready hosts are ready, and with 8 when only a part is; the
+    others are named with their reasons. Ctrl-C leaves the hosts working. --hosts slurm takes the nodes of the
+    allocation that it runs in; --hosts k8s prints manifests.
     """
-    check_installed()
+    check_extra("cluster", "bootstrap")
     if flags["hosts_text"] == KUBERNETES:
         kubernetes(settings, ref, flags)
         return
     refuse_for_hosts()
     launcher = _launcher(flags)
-    flags["credentials"] = credentials_wish(settings, flags["carry"])
+    flags["credentials"] = carried_credentials(settings, flags["carry"])
     plan = _plan(settings, ref, _hosts(flags), flags)
     if flags["down"]:
         _taken_down(run_interruptible(take_down(plan, launcher), interrupted="interrupted"), flags)
@@ -200,7 +197,7 @@ def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, An
     try:
         command = tuple(shlex.split(flags["command"] or ""))
     except ValueError as error:
-        raise InvalidInput(f"--command is no command: {error}", hint="quote it as for a shell") from None
+        raise InvalidInput(f"--command cannot be split into words: {error}", hint="quote it as for a shell") from None
     return BootstrapPlan(
         ref=ref,
         manifest=Manifest(ref.repo, "0" * 40, ()),
@@ -219,7 +216,7 @@ def _plan(settings: Settings, ref: Reference, where: _Where, flags: dict[str, An
     )
 
 
-def _settings_of_hosts(settings: Settings, credentials: CredentialsWish) -> CarriedSettings:
+def _settings_of_hosts(settings: Settings, credentials: CarriedCredentials) -> CarriedSettings:
     found = carried_settings(settings.mirrors, settings.origin, credentials=credentials)
     more = "; hosts need them in the same place, or --carry credentials"
     return dataclasses.replace(found, kept=tuple(f"{line}{more}" for line in found.kept))

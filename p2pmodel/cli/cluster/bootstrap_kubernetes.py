@@ -7,9 +7,9 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cluster.carried_settings import CredentialsWish, carried_settings
-from p2pmodel.config.provenance import DEFAULT
+from p2pmodel.cluster.carried import CarriedCredentials, carried_settings
 from p2pmodel.config.settings import Settings
+from p2pmodel.config.sources import DEFAULT
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import InvalidInput
 
@@ -56,9 +56,7 @@ def kubernetes(settings: Settings, ref: Reference, flags: dict[str, Any]) -> Non
         raise InvalidInput(
             "--hosts k8s needs the image of p2pmodel", hint="build it (Containerfile), name it by --image"
         )
-    from p2pmodel.cluster.kubernetes import kubectl  # noqa: PLC0415 - of the extra
-    from p2pmodel.cluster.kubernetes.manifests import CACHE, KubernetesPlan  # noqa: PLC0415
-    from p2pmodel.cluster.kubernetes.text import rendered  # noqa: PLC0415
+    from p2pmodel.cluster.kubernetes import CACHE, KubernetesPlan, apply, rendered, wait  # noqa: PLC0415 - of the extra
 
     plan = KubernetesPlan(
         ref,
@@ -74,11 +72,11 @@ def kubernetes(settings: Settings, ref: Reference, flags: dict[str, Any]) -> Non
         return
     if flags["form"] != "cluster":
         raise InvalidInput("--apply is for the form cluster", hint="pipe the printed manifest into kubectl")
-    echo(kubectl.apply(plan), err=True)
-    echo(kubectl.wait(plan, flags["timeout"]), err=True)
+    echo(apply(plan), err=True)
+    echo(wait(plan, flags["timeout"]), err=True)
 
 
-def credentials_wish(settings: Settings, carry: str) -> CredentialsWish | None:
+def carried_credentials(settings: Settings, carry: str) -> CarriedCredentials | None:
     """What the nodes get of the mirrors' credentials; None: not even the mirrors, since --carry says so, or no setting
     names one."""
     if carry == "none" and options.given("--endpoint"):
@@ -91,11 +89,11 @@ def credentials_wish(settings: Settings, carry: str) -> CredentialsWish | None:
 
 def _settings(settings: Settings, carry: str) -> dict[str, str]:
     """The settings files of the pods, by name; says what they lack."""
-    wish = credentials_wish(settings, carry)
-    if wish == "carried":
+    carrying = carried_credentials(settings, carry)
+    if carrying == "carried":
         hint = "put them into a Secret, and into the pods as the variables that token_env names"
         raise InvalidInput("--carry credentials is not for --hosts k8s", hint=hint)
-    if wish is None:
+    if carrying is None:
         return {}
     found = carried_settings(settings.mirrors, settings.origin, credentials="none")
     for line in found.kept:
@@ -106,5 +104,5 @@ def _settings(settings: Settings, carry: str) -> dict[str, str]:
 def _selector(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise InvalidInput(f"'{text}' is not a label of nodes", hint="write --node-selector KEY=VALUE")
+        raise InvalidInput(f"'{text}' is not a node label", hint="write --node-selector KEY=VALUE")
     return key, value

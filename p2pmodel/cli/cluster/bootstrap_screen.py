@@ -1,4 +1,4 @@
-"""What a bootstrap shows on stderr: a live table on a terminal, plain or JSON lines elsewhere."""
+"""The display of a bootstrap on stderr: a live table on a terminal, plain or JSON lines elsewhere."""
 
 import json
 import sys
@@ -116,8 +116,8 @@ def preflight_lines(roster: Roster) -> list[str]:
     line += f", {len(ready)} have the snapshot already" if ready else ""
     missing = sum(entry.missing for entry in passed)
     line += f"; {human(missing)} to fetch on {len(passed)} hosts" if passed else ""
-    known = [entry.estimate for entry in passed if entry.estimate]
-    line += f", at least {duration(max(known))} over the known links" if known else ""
+    estimate = roster.estimate
+    line += f", at least {duration(estimate)} over the known links" if estimate else ""
     return [*lines, line]
 
 
@@ -143,4 +143,4 @@ def _drawn(stage: str, roster: Roster) -> Group:
 def _told(entry: HostEntry) -> str:
     now = entry.progress
     left = f", {duration((now.total - now.done) / now.rate)} left" if now.rate else ""
-    return visible(f"{now.told}, {human(now.rate)}/s{left}")
+    return visible(f"{now.activity}, {human(now.rate)}/s{left}")

@@ -10,9 +10,8 @@ import click
 from p2pmodel import __version__
 from p2pmodel.cli import options
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned
-from p2pmodel.cluster.preflight.checks import Diagnosed, DoctorCheck, words
+from p2pmodel.cli.terminal.output import aligned, echo
+from p2pmodel.cluster.preflight.checks import DoctorCheck, PreflightReport, words
 from p2pmodel.cluster.preflight.doctor import Doctor, DoctorRequest, plain, reached, read_manifest
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
@@ -93,7 +92,7 @@ def _request(repo: str | None, flags: dict[str, Any]) -> DoctorRequest:
     )
 
 
-def _show(found: Diagnosed) -> None:
+def _show(found: PreflightReport) -> None:
     echo(_table(found.checks))
     if text := words(found):
         assert found.need is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli.fetch.fetch import fetch
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.core.content.names import Reference, printable
 from p2pmodel.core.files.private_files import write_private
 from p2pmodel.errors import InvalidInput
@@ -19,7 +20,7 @@ _SCHEME = "hf://"
 
 @click.command("storage-initializer")
 @click.argument("source", metavar="hf://ORG/NAME[:REV]")
-@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="FOLDER", type=PathName())
 def storage_initializer(source: str, folder: Path) -> None:
     """Bring the files of a model into FOLDER, as KServe asks its storage initializers: SRC /mnt/models.
 
@@ -45,5 +46,5 @@ def reference_of(source: str) -> Reference:
     """The snapshot of a KServe URI, which has a colon before the revision. Raises InvalidInput."""
     name, _, revision = source.removeprefix(_SCHEME).partition(":")
     if not source.startswith(_SCHEME):
-        raise InvalidInput(f"'{printable(source)}' is no URI of a model here", hint=f"write {_SCHEME}ORG/NAME[:REV]")
+        raise InvalidInput(f"'{printable(source)}' is not the URI of a model", hint=f"write {_SCHEME}ORG/NAME[:REV]")
     return Reference.parse(name, revision=revision or None)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from p2pmodel.cli import options
-from p2pmodel.cli.fetch.fetch_report import FetchReport
+from p2pmodel.cli.fetch.report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import connected
 from p2pmodel.client import Client, DaemonOrder, NoDaemon
 from p2pmodel.config.settings import Settings
@@ -19,8 +19,7 @@ from p2pmodel.core.progress.views import EngineState, TransferView
 from p2pmodel.errors import AccessDenied, Conflict, InvalidInput, P2PModelError, restored
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.torrents.torrent_file import read_torrent_file
+from p2pmodel.node.snapshot.target import TorrentTarget, read_torrent_file
 from p2pmodel.store.cache import HubCache
 from p2pmodel.trust.signatures.statement import SignedStatement
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,14 +12,12 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.fetch import daemon_fetch
-from p2pmodel.cli.fetch.fetch_report import FetchReport
 from p2pmodel.cli.fetch.hand_off import HandOff, engine_options
-from p2pmodel.cli.fetch.hub_options import HubCommand, hub_options
-from p2pmodel.cli.fetch.load_options import load_options, load_options_of
-from p2pmodel.cli.fetch.local_copy import LocalCopy, doubt_cached_files
-from p2pmodel.cli.fetch.plan_table import plain_plan, plan_table, plan_words
+from p2pmodel.cli.fetch.options import HubCommand, hub_options, load_options, load_options_of
 from p2pmodel.cli.fetch.rank_options import fetch_rank, rank_options, rank_wanted
-from p2pmodel.cli.fetch.ready_handler import ReadyHandler
+from p2pmodel.cli.fetch.ready_handler import LocalCopy, ReadyHandler, doubt_cached_files
+from p2pmodel.cli.fetch.report import FetchReport, plain_plan, plan_table, plan_words
+from p2pmodel.cli.option_types import Count, Number, PathName
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
@@ -35,8 +32,8 @@ from p2pmodel.core.tasks import companions, together
 from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.loading.formats import OTHER_WEIGHTS
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
-from p2pmodel.node.local_address import other_networks, with_peer_address
-from p2pmodel.node.rollout.fetch_rollout import FetchRollout
+from p2pmodel.node.local_address import address_notes, with_peer_address
+from p2pmodel.node.rollout.participants import FetchRollout
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
 
@@ -53,17 +50,17 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option("--revision", help="Branch, tag, refs/pr/N, alias, range such as ^1.2, or commit (default: main).")
 @click.option("--as-ref", "names", multiple=True, metavar="NAME", help="Name for the commit in the cache; repeatable.")
 @click.option("--peer", "peers", multiple=True, metavar="ADDRESS:PORT", help="Peer to connect to; repeatable.")
-@click.option("--seed-time", type=click.FloatRange(min=0), metavar="SECONDS", help="Seed for this time once complete.")
-@click.option("--seed-ratio", type=click.FloatRange(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
+@click.option("--seed-time", type=Number(min=0), metavar="SECONDS", help="Seed for this time once complete.")
+@click.option("--seed-ratio", type=Number(min=0), metavar="RATIO", help="Seed until RATIO copies are sent.")
 @click.option(
     "--priority",
-    type=click.IntRange(-100, 100),
+    type=Count(-100, 100),
     help="Queue priority in the daemon; higher first (default: 0).",
 )
 @click.option(
     "--confirm",
     "_set_trust__confirm",
-    type=click.IntRange(0, 16),
+    type=Count(0, 16),
     metavar="N",
     help="Mirrors that must list the same files (trust.confirm).",
 )
@@ -71,11 +68,9 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 @click.option("--dry-run", is_flag=True, help="Print what would be downloaded, and exit.")
 @click.option("--load", is_flag=True, help="Load the model, while its files arrive.")
 @click.option("--prompt", help="Prompt for the loaded model; the answer streams to stdout. Implies --load.")
-@click.option("--image", type=click.Path(path_type=Path), help="Image for the prompt.")
+@click.option("--image", type=PathName(), help="Image for the prompt.")
 @load_options
-@click.option(
-    "--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Bound on generated tokens."
-)
+@click.option("--max-new-tokens", type=Count(min=1), default=256, show_default=True, help="Bound on generated tokens.")
 @rank_options
 @engine_options
 @hub_options
@@ -88,7 +83,7 @@ LEFT_TO_DAEMON = "interrupted; the daemon continues the transfer ('p2pmodel paus
 def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -> None:
     """Download a snapshot into the Hugging Face cache and print its path.
 
-    A torrent's commit is named main if it is that; --as-ref names it otherwise.
+    The commit of a torrent is named main if it is that of main; --as-ref gives another name.
 
     Looks up a torrent at the coordinators and joins its swarm; without a torrent, or without peers, downloads the
     files from the mirrors. Every byte is verified. The same command resumes an interrupted download. If this machine's
@@ -109,11 +104,7 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
     local, hand_off = LocalCopy.of(settings, request, flags), HandOff.of(settings.cache_dir, flags)
     wants_load = flags["load"] or flags["prompt"] is not None
     if wants_load or flags["image"] is not None:
-        from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
-
-        check(flags["prompt"], flags["image"], load_options_of(flags))
-        if isinstance(request.target, Reference) and request.target.repo.kind != MODELS:
-            raise InvalidInput(f"{request.target.repo} is no model to load", hint="leave --load and --prompt out")
+        _check_load(request, flags)
     with ExitStack() as stack:
         screen = stack.enter_context(reporting(flags["style"], quiet=flags["quiet"]))
         if flags["dry_run"]:
@@ -145,6 +136,16 @@ def fetch(settings: Settings, target: str, revision: str | None, **flags: Any) -
                 ready.replace_process()
             return
         _run(new_fetch(request, settings, screen), ready, screen, serves=_serves(flags))
+
+
+def _check_load(request: FetchRequest, flags: dict[str, Any]) -> None:
+    from p2pmodel.cli.fetch.prompt import check  # noqa: PLC0415 - needed only to load a model
+
+    check(flags["prompt"], flags["image"], load_options_of(flags))
+    if isinstance(request.target, Reference) and request.target.repo.kind != MODELS:
+        raise InvalidInput(
+            f"{request.target.repo} is not a model, so it cannot be loaded", hint="leave --load and --prompt out"
+        )
 
 
 def _serves(flags: dict[str, Any]) -> bool:
@@ -197,7 +198,7 @@ def new_fetch(request: FetchRequest, settings: Settings, screen: ConsoleReporter
     if placed is not settings and not address.loopback:
         text = f"peers reach this node at {address.host}; --swarm-listen chooses another address"
         screen.note(info("peer_address", text, address=address.host))
-    for note in other_networks(placed):
+    for note in address_notes(placed):
         screen.note(note)
     return Fetch(request, placed, screen)
 

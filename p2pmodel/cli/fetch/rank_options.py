@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from p2pmodel.cli.option_types import Count, PathName
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo
@@ -39,18 +40,16 @@ _EXCLUDED = {
 }
 """Names of other options, by parameter, that say nothing about a part."""
 _OPTIONS = (
-    click.option("--tensor-parallel", type=click.IntRange(1, 65536), metavar="N", help="Ranks that share the model."),
-    click.option("--rank", type=click.IntRange(0, 65535), metavar="K", help="Fetch what rank K needs; from 0."),
+    click.option("--tensor-parallel", type=Count(1, 65536), metavar="N", help="Ranks that share the model."),
+    click.option("--rank", type=Count(0, 65535), metavar="K", help="Fetch what rank K needs; from 0."),
     click.option("--expert-parallel", is_flag=True, help="Divide the experts by number, and none of them."),
     click.option(
         "--plan",
-        type=click.Path(path_type=Path),
+        type=PathName(),
         metavar="FILE",
         help="Fetch what this TOML file says (docs/ranks.md).",
     ),
-    click.option(
-        "--out", type=click.Path(path_type=Path), metavar="FILE", help="Safetensors file for the part of the rank."
-    ),
+    click.option("--out", type=PathName(), metavar="FILE", help="Safetensors file for the part of the rank."),
 )
 
 

@@ -13,8 +13,7 @@ from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.fetch import daemon_fetch
 from p2pmodel.cli.fetch.fetch import INTERRUPTED, LEFT_TO_DAEMON, new_fetch, report_of
-from p2pmodel.cli.fetch.fetch_report import FetchReport
-from p2pmodel.cli.fetch.plan_table import plain_plan, plan_table, plan_words
+from p2pmodel.cli.fetch.report import FetchReport, plain_plan, plan_table, plan_words
 from p2pmodel.cli.rollout.options import node_name
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
@@ -27,7 +26,7 @@ from p2pmodel.errors import Interrupted, InvalidInput, NotFound, P2PModelError, 
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.update_plan import UpdatePlan
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.snapshots.followed_names import FollowedName, followed
+from p2pmodel.store.snapshots.snapshot_list import FollowedName, followed
 
 UpdateState = Literal["newest", "updated", "planned", "failed"]
 PART = "only the files that the cache has of it; --all-files brings all"
@@ -35,7 +34,7 @@ PART = "only the files that the cache has of it; --all-files brings all"
 
 @dataclass(frozen=True, slots=True)
 class UpdateOutcome:
-    """What has become of one name. `commit`: where it points now, or would point."""
+    """The result for one name. `commit`: where the name points now, or would point."""
 
     name: FollowedName
     state: UpdateState

@@ -1,11 +1,13 @@
 """`p2pmodel mirror export`: write snapshots as static files, for plain web servers and object stores."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import ConsoleReporter, Style, reporting
 from p2pmodel.cli.terminal.output import echo, result
@@ -13,14 +15,17 @@ from p2pmodel.config.sections.mirrors import S3
 from p2pmodel.config.settings import Settings
 from p2pmodel.config.sources import bucket_settings
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.extras import check_extra
 from p2pmodel.core.sizes import human
+from p2pmodel.errors import InvalidInput
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.export import ExportResult, ExportTarget, SnapshotExport
-from p2pmodel.node.hub.sync import MirrorSync, SyncResult, cached_snapshot
+from p2pmodel.node.hub.sync import MirrorSync, SyncResult
+from p2pmodel.node.snapshot.local import cached_manifest
 from p2pmodel.origin.s3.client import BucketPlace
 from p2pmodel.origin.s3.upload import ExportBucket
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.export_folder import ExportFolder
+from p2pmodel.store.plain_folders import ExportFolder
 from p2pmodel.store.state.sync_log import SyncLog
 
 INTERRUPTED = "interrupted; finished files are kept: run the same command again"
@@ -33,7 +38,7 @@ INTERRUPTED = "interrupted; finished files are kept: run the same command again"
 @click.option("--s3-endpoint", metavar="URL", help="S3-compatible store (default: Amazon S3).")
 @click.option("--s3-region", metavar="NAME", help="Region of the store.")
 @click.option("--s3-profile", metavar="NAME", help="Profile of the AWS settings with the credentials.")
-@click.option("--s3-credentials-file", type=click.Path(path_type=Path), help="File with the credentials.")
+@click.option("--s3-credentials-file", type=PathName(), help="File with the credentials.")
 @options.sync_log
 @options.origin
 @options.common
@@ -87,7 +92,7 @@ async def _export(
     cache = HubCache(settings.cache_dir, settings.state_dir)
     snapshots = []
     if offline:
-        snapshots = [(await cached_snapshot(cache, ref), ref.revision) for ref in refs]
+        snapshots = [(await asyncio.to_thread(cached_manifest, cache, ref), ref.revision) for ref in refs]
     else:
 
         def keep(done: SyncResult) -> None:
@@ -104,7 +109,12 @@ def _target(settings: Settings, target: str, of_store: dict[str, object]) -> Exp
         options.refuse_given(
             "an export to a folder", "--s3-endpoint", "--s3-region", "--s3-profile", "--s3-credentials-file"
         )
-        return ExportFolder(Path(target))
+        if not target:
+            raise InvalidInput("the folder of the export is empty", hint="name a folder, or s3://BUCKET/PREFIX")
+        folder = ExportFolder(Path(target))
+        folder.check()
+        return folder
+    check_extra("s3", S3)
     return ExportBucket(BucketPlace.of(bucket_settings(settings.mirrors, target, of_store)))
 
 

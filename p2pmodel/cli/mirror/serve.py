@@ -16,13 +16,13 @@ from aiohttp import web
 
 from p2pmodel.cli import options
 from p2pmodel.cli.mirror.export import export
-from p2pmodel.cli.mirror.log import log as mirror_log
+from p2pmodel.cli.mirror.sync import log as mirror_log
 from p2pmodel.cli.mirror.sync import sync
+from p2pmodel.cli.option_types import PathName
+from p2pmodel.cli.secret_files import SHORTEST_TOKEN, mirror_token, tls_context
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.log import log as log_note
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.tls_files import tls_context
-from p2pmodel.cli.token_files import SHORTEST_TOKEN, mirror_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
@@ -31,27 +31,26 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.http.server import check_exposure, serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.node.hub.manifest_source import ManifestSource
 from p2pmodel.node.hub.pull_through import PullThrough
 from p2pmodel.node.reporter import NoteReporter, Reporter
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
-from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
-from p2pmodel.service.hub.endpoint_access import EndpointAccess
-from p2pmodel.service.hub.metrics import EndpointMetrics
+from p2pmodel.service.hub.endpoint_access import EndpointAccess, HubAdmission
+from p2pmodel.service.metric_families import EndpointMetrics
 from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import SCRUB, Reload
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.files.space import check_directory, check_writable
+from p2pmodel.store.files.space import check_readable, check_writable
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.store.state.sync_log import SyncLog
 from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.content_policy import ContentPolicy
 
 DEFAULT_LISTEN = "127.0.0.1:8090"
 
@@ -70,13 +69,13 @@ mirror.add_command(mirror_log, "log")
 @click.option(
     "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Address to listen on."
 )
-@click.option("--token-file", type=click.Path(path_type=Path), help="File with the token that clients must send.")
+@click.option("--token-file", type=PathName(), help="File with the token that clients must send.")
 @click.option("--token-env", metavar="NAME", help="Environment variable with the token that clients must send.")
 @click.option("--insecure-public", is_flag=True, help="Serve other machines without a token.")
 @click.option(
     "--access-log",
     "log_path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Append one JSON line for each request to this file.",
 )
 @click.option(
@@ -131,7 +130,7 @@ def serve(*, settings: Settings, listen: str, **flags: Any) -> None:
     certified = tls is not None and settings.http.asks_for_certificates
     protected = token is not None or certified or authoriser.protects
     check_exposure(address, protected=protected, insecure_public=flags["insecure_public"])
-    check_directory(settings.cache_dir)
+    check_readable(settings.cache_dir)
     pace = _pace(flags["max_bytes_per_second"], accel=flags["accel"])
     cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
     sync_log = options.sync_log_path(settings, flags["sync_log"])

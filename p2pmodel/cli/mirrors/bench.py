@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import Count, Number, PathName
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned, milliseconds, rate
+from p2pmodel.cli.terminal.output import aligned, echo, milliseconds, rate
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
+from p2pmodel.core.extras import check_extra
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.node.measure.bench import MirrorBench, MirrorBenchResult
-from p2pmodel.node.measure.mirrors import online
+from p2pmodel.node.measure.bench import MirrorBench, MirrorBenchResult, online
 from p2pmodel.origin.mirrors.throughput import BenchRun, BenchSummary, summarize
 from p2pmodel.os_errors import translate
 
@@ -28,23 +28,21 @@ HEADER = ("MIRROR", "CONNECT", "FIRST BYTE", "COMPLETE", "AVERAGE", "PEAK", "P95
 
 @click.command()
 @options.reference
-@click.option("--runs", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Downloads per mirror.")
+@click.option("--runs", type=Count(1, 100_000), default=100, show_default=True, help="Downloads per mirror.")
 @click.option("--file", "path", metavar="PATH", help="File of the repository to download (default: the largest).")
 @click.option(
     "--link-mbps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="MB/S",
     help="Capacity of the link, MB/s (default: the best rate measured).",
 )
 @click.option(
     "--csv",
     "csv_path",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=PathName(allow_dash=True),
     help="File for the table as CSV, - for stdout.",
 )
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="PNG file for a plot (needs p2pmodel[plot])."
-)
+@click.option("--plot", type=PathName(), metavar="FILE.png", help="PNG file for a plot (needs p2pmodel[plot]).")
 @options.endpoint
 @options.common
 def bench(
@@ -172,9 +170,9 @@ def _write(
         if csv_path is not None and str(csv_path) != "-":
             csv_path.write_text(as_csv(found), encoding="utf-8")
         if plot:
-            from p2pmodel.cli.mirrors.plot import draw  # noqa: PLC0415
+            from p2pmodel.cli.plots import draw_benchmark  # noqa: PLC0415
 
-            draw(found, benched.runs, plot)
+            draw_benchmark(found, benched.runs, plot)
     except OSError as error:
         raise translate(error) from None
 
@@ -183,10 +181,7 @@ def check_plot(plot: Path) -> None:
     """Raise InvalidInput unless `plot` ends in .png and matplotlib is installed."""
     if plot.suffix.lower() != ".png":
         raise InvalidInput("--plot writes a PNG", hint="give a file name that ends in .png")
-    try:
-        import p2pmodel.cli.mirrors.plot  # noqa: F401, PLC0415
-    except ImportError:
-        raise InvalidInput("--plot needs matplotlib", hint="pip install 'p2pmodel[plot]'") from None
+    check_extra("plot", "--plot")
 
 
 def _words(run: BenchRun) -> str:

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.rollout import tables
 from p2pmodel.cli.rollout.options import coordinator
 from p2pmodel.cli.signals import run_interruptible
@@ -23,6 +24,7 @@ from p2pmodel.coordinator.client.rollouts import RolloutClient, first_with
 from p2pmodel.coordinator.rollout.messages import rollout_id, view_plain
 from p2pmodel.coordinator.rollout.report import report_json, rollout_report
 from p2pmodel.coordinator.rollout.rollout import RolloutView
+from p2pmodel.core.extras import check_extra
 from p2pmodel.errors import InvalidInput, NotFound, P2PModelError, Unavailable
 from p2pmodel.os_errors import translated
 
@@ -55,7 +57,7 @@ def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG0
 @click.option("--all", "every", is_flag=True, help="List all nodes.")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     metavar="FILE.png|FILE.svg",
     help="File for the curve of readiness (needs p2pmodel[plot]).",
 )
@@ -236,14 +238,11 @@ def _plain(view: RolloutView) -> dict[str, Any]:
 def _check_plot(plot: Path) -> None:
     if plot.suffix.lower() not in (".png", ".svg"):
         raise InvalidInput("--plot writes a PNG or an SVG", hint="give a file name that ends in .png or .svg")
-    try:
-        import p2pmodel.cli.rollout.picture  # noqa: F401, PLC0415
-    except ImportError:
-        raise InvalidInput("--plot needs matplotlib", hint="pip install 'p2pmodel[plot]'") from None
+    check_extra("plot", "--plot")
 
 
 def _draw(view: RolloutView, plot: Path) -> None:
-    from p2pmodel.cli.rollout.picture import draw  # noqa: PLC0415 - imports matplotlib
+    from p2pmodel.cli.plots import draw_rollout  # noqa: PLC0415 - imports matplotlib
 
     with translated():
-        draw(view, plot)
+        draw_rollout(view, plot)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from p2pmodel.cli.terminal.table import aligned, rate
+from p2pmodel.cli.terminal.output import aligned, rate
 from p2pmodel.coordinator.rollout.nodes import GATES, PHASES, RolloutNode
 from p2pmodel.coordinator.rollout.report import GateReport, RolloutReport, rollout_report
 from p2pmodel.coordinator.rollout.rollout import RolloutView

@@ -17,13 +17,12 @@ from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import P2PModelError
 from p2pmodel.loading import optional_imports
-from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
 from p2pmodel.loading.formats import OTHER_WEIGHTS
-from p2pmodel.loading.options import LoadOptions
+from p2pmodel.loading.options import LoadOptions, LoadProgress, OnLoadProgress
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.local_address import with_peer_address
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.serving.chat_model import LoadedChatModel
+from p2pmodel.serving.answers import LoadedChatModel
 from p2pmodel.serving.model_server import ModelSource
 from p2pmodel.serving.startup import Startup
 from p2pmodel.store.cache import HubCache
@@ -37,7 +36,7 @@ _LAST_REPORT = 3.0
 
 
 class ModelReports(Protocol):
-    """Where it is reported what has become of a model."""
+    """A receiver of the states of a model."""
 
     async def report(self, state: EngineState, error: P2PModelError | None = None) -> None:
         """Report `state`, with the error if it is "failed"."""
@@ -51,7 +50,7 @@ class DaemonReports(ModelReports):
         self._snapshot: tuple[RepoId, str] | None = None
 
     def found_by(self, on_found: Callable[[RepoId, str], None]) -> Callable[[RepoId, str], None]:
-        """What takes the snapshot when the daemon has found it, and passes it on to `on_found`."""
+        """A handler of the snapshot that the daemon found. It calls `on_found`, too."""
 
         def found(repo: RepoId, commit: str) -> None:
             self._snapshot = repo, commit
@@ -81,7 +80,7 @@ class CoordinatorReports(ModelReports):
 
 
 @dataclass(frozen=True, slots=True)
-class BroughtModel:
+class ReportedModel:
     """A model that answers, and where it is reported what becomes of it."""
 
     model: LoadedChatModel
@@ -112,7 +111,7 @@ class ModelFetch:
         *,
         on_verified: Callable[[], object] = lambda: None,
         on_progress: OnLoadProgress = _ignore,
-    ) -> BroughtModel:
+    ) -> ReportedModel:
         """Fetch what loading needs, through the daemon if it runs on this cache, and load it.
 
         `on_verified` is called once every file is verified; nothing is returned before. Raises the errors of a fetch
@@ -135,7 +134,7 @@ class ModelFetch:
         reporter: Reporter,
         on_verified: Callable[[], object],
         on_progress: OnLoadProgress,
-    ) -> BroughtModel:
+    ) -> ReportedModel:
         """Let the daemon download; the model is loaded here while the files arrive."""
         from p2pmodel.loading.arrival.fetch_load import load_beside  # noqa: PLC0415 - imports the engine
 
@@ -152,14 +151,14 @@ class ModelFetch:
         return await _reported(loading, reports)
 
 
-async def _reported(loading: "Coroutine[Any, Any, Callable[[], LoadedModel]]", reports: ModelReports) -> BroughtModel:
+async def _reported(loading: "Coroutine[Any, Any, Callable[[], LoadedModel]]", reports: ModelReports) -> ReportedModel:
     try:
         loaded = (await loading)()
     except P2PModelError as error:
         await reports.report("failed", error)
         raise
     await reports.report("loaded")
-    return BroughtModel(LoadedChatModel(loaded), reports)
+    return ReportedModel(LoadedChatModel(loaded), reports)
 
 
 class FetchedModel(ModelSource):
@@ -174,7 +173,7 @@ class FetchedModel(ModelSource):
         self._fetch = fetch
         self._on_progress = on_progress
         self._on_loaded = on_loaded
-        self._brought: BroughtModel | None = None
+        self._brought: ReportedModel | None = None
         self._state: EngineState = "loaded"
 
     async def bring(self, startup: Startup) -> LoadedChatModel:

@@ -2,20 +2,20 @@
 
 import json
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import click
 
 from p2pmodel.cli import options
-from p2pmodel.cli.fetch.load_options import load_options, load_options_of
+from p2pmodel.cli.fetch.options import load_options, load_options_of
+from p2pmodel.cli.option_types import Count, PathName
 from p2pmodel.cli.rollout.options import node_name
+from p2pmodel.cli.secret_files import tls_context
+from p2pmodel.cli.server_tokens import server_token
 from p2pmodel.cli.serving.fetched_model import FetchedModel, ModelFetch
 from p2pmodel.cli.signals import run_service
 from p2pmodel.cli.terminal.console import ConsoleReporter, reporting
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.tls_files import tls_context
-from p2pmodel.cli.token_files import server_token
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import Reference
@@ -23,7 +23,7 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.sizes import human
 from p2pmodel.http.server import check_exposure
 from p2pmodel.service.roles.client_access import authoriser_of, clients_of
-from p2pmodel.serving.chat_model import LoadedChatModel
+from p2pmodel.serving.answers import LoadedChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ServingRole
 from p2pmodel.serving.startup import Startup
@@ -35,20 +35,18 @@ DEFAULT_LISTEN = "127.0.0.1:8000"
 @click.option(
     "--listen", default=DEFAULT_LISTEN, show_default=True, metavar="ADDRESS:PORT", help="Address to listen on."
 )
-@click.option(
-    "--api-key-file", type=click.Path(path_type=Path), help="File with the key that clients must send; mode 0600."
-)
+@click.option("--api-key-file", type=PathName(), help="File with the key that clients must send; mode 0600.")
 @load_options
 @click.option(
     "--max-new-tokens",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     default=4096,
     show_default=True,
     help="Bound on the tokens of an answer, also where a request has none.",
 )
 @click.option(
     "--max-waiting",
-    type=click.IntRange(min=0),
+    type=Count(min=0),
     default=16,
     show_default=True,
     help="Requests that may wait for their turn; further ones get 429.",
@@ -120,7 +118,7 @@ class _ReadyServer:
 
 
 def loaded_line(model: LoadedChatModel) -> str:
-    """What was loaded, as one line."""
+    """The loaded model, as one line."""
     loaded = model.loaded
     size, after = human(loaded.weight_bytes), loaded.after_download_seconds
     end = f" in {loaded.seconds:.2f} s" if after is None else f", {after:.2f} s after the last file was verified"

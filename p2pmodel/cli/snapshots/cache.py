@@ -1,4 +1,4 @@
-"""`p2pmodel cache`: the space that snapshots take, the pins, and the removal of what was not used for long."""
+"""`p2pmodel cache`: the space of snapshots, the pins, the removal of unused ones, and moves to another disk."""
 
 import asyncio
 import dataclasses
@@ -12,24 +12,74 @@ import click
 
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.snapshots.move import move
-from p2pmodel.cli.terminal.output import echo, visible
-from p2pmodel.cli.terminal.table import aligned
+from p2pmodel.cli.terminal.console import Style, reporting
+from p2pmodel.cli.terminal.output import aligned, echo, visible
 from p2pmodel.client import Client, NoDaemon
 from p2pmodel.config.settings import Settings
-from p2pmodel.core.content.names import Reference
+from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.core.progress.views import TransferView
 from p2pmodel.core.sizes import counted, duration, human, parse_duration, parse_size
 from p2pmodel.errors import Conflict, Interrupted, InvalidInput, NotFound
+from p2pmodel.node.reporter import Reporter, reported
 from p2pmodel.node.snapshot_readers import SnapshotReaders
 from p2pmodel.node.space_keeper import SpaceKeeper, SpaceSurveyor, space_rules
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.snapshots.commit_lookup import find_commit
-from p2pmodel.store.space.pins import pin as set_pin
-from p2pmodel.store.space.pins import unpin as remove_pin
+from p2pmodel.store.snapshots.snapshot_list import find_commit
 from p2pmodel.store.space.plan import HeldSnapshot, PlannedRemoval, SpacePlan, SpaceRules, own_bytes, planned
+from p2pmodel.store.space.relocation import Relocation, planned_relocation, relocate
 from p2pmodel.store.space.usage import SnapshotUsage, measured
+from p2pmodel.store.space.usage import pin as set_pin
+from p2pmodel.store.space.usage import unpin as remove_pin
+
+
+@click.command()
+@click.argument("repo", shell_complete=repositories)
+@click.argument("folder", type=PathName(), required=False)
+@click.option("--back", is_flag=True, help="Move it back into the cache.")
+@click.option("--dry-run", is_flag=True, help="Print what would be moved, and exit.")
+@options.common
+@options.progress
+def move(
+    *,
+    settings: Settings,
+    style: Style,
+    repo: str,
+    folder: Path | None,
+    back: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Move a repository, with all its snapshots, to FOLDER on another disk; a link stays in the cache.
+
+    All programs still find it at the same paths. Every blob is hashed at its new place before the old one goes. The
+    budget does not count what lies elsewhere, and 'cache prune' leaves it alone; 'p2pmodel rm' removes it. Processes of
+    p2pmodel that serve or download the repository must end first.
+    """
+    if (folder is None) == (not back):
+        raise InvalidInput("name a folder, or give --back", hint="see 'p2pmodel cache move --help'")
+    held = HubCache(settings.cache_dir, settings.state_dir).known(RepoId(repo))
+    planned = planned_relocation(held, folder)
+    size, stays = planned.size, planned.source == planned.target
+    if not dry_run:
+        interrupted = "interrupted; nothing was moved, or all of it: the same command again shows which"
+        with reporting(style, quiet=quiet) as reporter:
+            run_interruptible(_moved(planned, size, reporter), interrupted=interrupted)
+    text = f"{planned.repo.repo}, {human(size)}, to {planned.target}"
+    if as_json:
+        plain = {"repo": str(planned.repo.repo), "size": size, "from": str(planned.source), "to": str(planned.target)}
+        echo(json.dumps(plain | {"moved": not (dry_run or stays)}))
+    elif not quiet:
+        there = f"{planned.repo.repo} is in {planned.target.parent} already"
+        echo(there if stays else f"would move {text}" if dry_run else f"moved {text}", err=True)
+
+
+async def _moved(planned: Relocation, size: int, reporter: Reporter) -> None:
+    # Every byte is copied, and hashed.
+    with reported(reporter, "checking", 2 * size) as count:
+        await asyncio.to_thread(relocate, planned, on_bytes=count)
 
 
 @click.group()
@@ -171,6 +221,8 @@ def _rules(settings: Settings, budget: str | None, unused: str | None) -> SpaceR
         rules = dataclasses.replace(rules, budget=most, low=int(most * settings.store.low_mark))
     if unused is not None:
         rules = dataclasses.replace(rules, unused=parse_duration(unused))
+    if unused is not None and not rules.unused:
+        raise InvalidInput("--unused must be above 0", hint="give a time such as 30d")
     if rules.budget is None and not rules.unused:
         raise InvalidInput("there is no budget", hint="give --budget or --unused, or set store.budget")
     return rules

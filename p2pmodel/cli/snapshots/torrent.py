@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import Style, reporting
 from p2pmodel.cli.terminal.output import echo, result
@@ -34,7 +35,7 @@ def torrent() -> None:
 
 @torrent.command()
 @options.reference
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.torrent).")
+@click.option("-o", "--output", type=PathName(), help="File to write (NAME-COMMIT.torrent).")
 @click.option(
     "--format",
     "form",
@@ -100,7 +101,7 @@ def create(
 
 
 @torrent.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def show(file: Path, *, as_json: bool) -> None:
     """Validate a .torrent and show its content, without the keys of its trackers."""

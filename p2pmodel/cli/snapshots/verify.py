@@ -17,13 +17,11 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.sizes import counted, human
 from p2pmodel.errors import IntegrityError, LocalResource, P2PModelError, Untrusted
-from p2pmodel.node.snapshot.cached import cached_manifest
 from p2pmodel.node.snapshot.evidence.model_signature_check import judge_model_signature
 from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
-from p2pmodel.node.snapshot.local import verify_snapshot
+from p2pmodel.node.snapshot.local import cached_manifest, verify_snapshot
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.snapshots.quick_check import QuickCheck, quick_check
-from p2pmodel.store.verify import VerifyReport
+from p2pmodel.store.verify import QuickCheck, VerifyReport, quick_check
 
 INTERRUPTED = "interrupted; nothing was changed: run the same command again"
 

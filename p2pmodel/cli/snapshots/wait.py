@@ -19,9 +19,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.progress.views import SERVING, TransferView, matching
 from p2pmodel.core.sizes import duration
 from p2pmodel.errors import Unavailable, restored
-from p2pmodel.node.snapshot.cache_summary import unready
+from p2pmodel.node.snapshot.cache_views import unready
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.store.snapshots.snapshot_list import find_commit
 
 WaitGate = Literal["files", "loaded", "answered"]
 LOOK_EVERY = 1.0
@@ -32,8 +32,8 @@ NO_ENGINE = "no inference engine has reported that it serves the model ('p2pmode
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
-    """What one look found. `reason`: why it is not ready; "" if it is."""
+class WaitResult:
+    """The result of one look at a snapshot. `reason`: why it is not ready; "" if it is."""
 
     reason: str
     commit: str = ""
@@ -51,7 +51,12 @@ class Waited:
     help="What to wait for: verified files, the model in an engine, or its first answer.",
 )
 @click.option(
-    "--timeout", metavar="TIME", default="1h", show_default=True, callback=options.duration, help="Bound: 90s, 30m, 2h."
+    "--timeout",
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    callback=options.duration,
+    help="Longest time to wait, as 30m.",
 )
 @options.server
 @options.common
@@ -72,7 +77,7 @@ def wait(settings: Settings, ref: Reference, *, gate: WaitGate, timeout: float, 
         result(str(found.path))
 
 
-async def _ready(settings: Settings, ref: Reference, gate: WaitGate, timeout: float, *, quiet: bool) -> Waited:
+async def _ready(settings: Settings, ref: Reference, gate: WaitGate, timeout: float, *, quiet: bool) -> WaitResult:
     """Return once the snapshot is ready. Raises Unavailable after `timeout` seconds, or the failure of its transfer."""
     began, said, said_at = time.monotonic(), "", 0.0
     while True:
@@ -91,7 +96,7 @@ async def _ready(settings: Settings, ref: Reference, gate: WaitGate, timeout: fl
         await asyncio.sleep(min(LOOK_EVERY, max(0.0, began + timeout - now)))
 
 
-async def _look(settings: Settings, ref: Reference, gate: WaitGate) -> Waited:
+async def _look(settings: Settings, ref: Reference, gate: WaitGate) -> WaitResult:
     socket = settings.daemon.socket
     if settings.client.server or (socket is not None and socket.is_socket()):
         try:
@@ -101,13 +106,13 @@ async def _look(settings: Settings, ref: Reference, gate: WaitGate) -> Waited:
             if settings.client.server:
                 raise
         except Unavailable as error:
-            return Waited(str(error))
+            return WaitResult(str(error))
     if gate != "files":
-        return Waited("no daemon runs: engines report to it that they serve a model")
+        return WaitResult("no daemon runs: engines report to it that they serve a model")
     return await asyncio.to_thread(_in_cache, settings, ref)
 
 
-async def _by_daemon(client: Client, settings: Settings, ref: Reference, gate: WaitGate) -> Waited:
+async def _by_daemon(client: Client, settings: Settings, ref: Reference, gate: WaitGate) -> WaitResult:
     root = str(HubCache(settings.cache_dir, settings.state_dir).root)
     if gate == "files" and not settings.client.server and (await client.node()).cache_dir != root:
         return await asyncio.to_thread(_in_cache, settings, ref)  # the daemon is one of another cache
@@ -118,11 +123,11 @@ async def _by_daemon(client: Client, settings: Settings, ref: Reference, gate: W
         if not isinstance(failure, Unavailable):  # the daemon tries those again by itself
             raise failure
     if not readiness.ready:
-        return Waited(readiness.reason)
+        return WaitResult(readiness.reason)
     if not _passed(view, gate):
-        return Waited(NO_ENGINE)
+        return WaitResult(NO_ENGINE)
     if view is not None:
-        return Waited("", view.commit, Path(view.path))
+        return WaitResult("", view.commit, Path(view.path))
     return await asyncio.to_thread(_in_cache, settings, ref)
 
 
@@ -131,8 +136,8 @@ def _passed(view: TransferView | None, gate: WaitGate) -> bool:
     return gate == "files" or engine == "answered" or (gate == "loaded" and engine in SERVING)
 
 
-def _in_cache(settings: Settings, ref: Reference) -> Waited:
+def _in_cache(settings: Settings, ref: Reference) -> WaitResult:
     repo = HubCache(settings.cache_dir, settings.state_dir).known(ref.repo)
     commit = find_commit(repo, ref.revision)
     reason = unready(repo, commit)
-    return Waited(reason, commit or "", repo.snapshot(commit) if commit else None)
+    return WaitResult(reason, commit or "", repo.snapshot(commit) if commit else None)

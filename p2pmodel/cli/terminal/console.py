@@ -9,16 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
-from rich.console import Console
-from rich.progress import BarColumn, Task, TaskID, TextColumn
-from rich.progress import Progress as Bars
-from rich.text import Text
-
 from p2pmodel.cli.terminal import log
-from p2pmodel.cli.terminal.output import echo, visible
+from p2pmodel.cli.terminal.output import echo
 from p2pmodel.core.notes import Note
 from p2pmodel.core.sizes import counted, duration, human
-from p2pmodel.loading.arrival.progress import LoadProgress
+from p2pmodel.loading.options import LoadProgress
 from p2pmodel.node.reporter import FileList, FileProgress, Progress, Reporter
 
 Style = Literal["auto", "bar", "files", "plain", "json", "none"]
@@ -27,8 +22,6 @@ STYLES: tuple[Style, ...] = ("auto", "bar", "files", "plain", "json", "none")
 _PLAIN_EVERY = 5.0
 _JSON_EVERY = 0.2
 _FILES_EVERY = 0.5
-_MOST_BARS = 8
-"""Files with a bar at a time."""
 _SERVING_EVERY = 60.0
 """Seconds between two plain lines while a node only serves."""
 
@@ -81,16 +74,13 @@ class ConsoleReporter(Reporter):
 def reporting(style: Style, *, quiet: bool) -> Iterator[ConsoleReporter]:
     """A reporter that shows progress and notes in `style`; with `quiet` it shows nothing."""
     chosen = _choose(style, quiet=quiet)
-    if chosen == "bar":
-        with _bar() as bar:
-            yield bar
-    elif chosen == "files" and sys.stderr.isatty():
-        with _bar() as bar:
-            bars = _FileBars(bar)
+    if chosen == "bar" or (chosen == "files" and sys.stderr.isatty()):
+        from p2pmodel.cli.terminal.bars import reporting_bars  # noqa: PLC0415 - imports rich, which only bars need
+
+        with reporting_bars(of_files=chosen == "files") as bars:
             yield bars
-            bars.end()
     elif chosen == "files":
-        lines = _FileLines(_PlainLines())
+        lines = FileLines(_PlainLines())
         yield lines
         lines.end()
     elif chosen == "json":
@@ -181,51 +171,7 @@ class _JsonLines(ConsoleReporter):
             echo(json.dumps(plain, default=str), err=True)
 
 
-class _BarReporter(ConsoleReporter):
-    def __init__(self, bars: Bars, console: Console) -> None:
-        self._bars = bars
-        self._console = console
-        self._task = bars.add_task("", total=None, words="")
-        self._load: TaskID | None = None
-
-    def progress(self, progress: Progress) -> None:
-        words = describe(progress)
-        self._bars.update(self._task, total=progress.total or None, completed=progress.done, words=words)
-
-    def loading(self, load: LoadProgress) -> None:
-        if self._load is None:
-            self._load = self._bars.add_task("", total=None, words="")
-        self._bars.update(self._load, total=load.total or None, completed=load.loaded, words=describe_load(load))
-
-    def note(self, line: str) -> None:
-        if log.shows(line):
-            self.print(line)
-
-    def print(self, line: str) -> None:
-        """Print a line above the bars."""
-        self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
-
-    def show(self, task: TaskID | None, total: int, done: int, words: str) -> TaskID:
-        """Add a bar, or change the one of `task`. Returns its task."""
-        if task is None:
-            task = self._bars.add_task("", total=None, words="")
-        self._bars.update(task, total=total, completed=done, words=words)
-        return task
-
-    def remove(self, task: TaskID) -> None:
-        """Remove a bar."""
-        self._bars.remove_task(task)
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        self._bars.stop()
-        try:
-            yield
-        finally:
-            self._bars.start()
-
-
-class _FileLines(ConsoleReporter):
+class FileLines(ConsoleReporter):
     """Prints a line for each file once it is verified, beside what `inner` shows."""
 
     def __init__(self, inner: ConsoleReporter) -> None:
@@ -267,49 +213,3 @@ class _FileLines(ConsoleReporter):
 
     def _print(self, line: str) -> None:
         echo(line, err=True)
-
-
-class _FileBars(_FileLines):
-    """Shows a bar for each file that is on its way, too."""
-
-    def __init__(self, inner: _BarReporter) -> None:
-        super().__init__(inner)
-        self._bars = inner
-        self._tasks: dict[str, TaskID] = {}
-
-    def _show(self, files: Sequence[FileProgress]) -> None:
-        super()._show(files)
-        coming = [file for file in files if file.done and not file.verified]
-        shown = {file.path: file for file in coming if file.path in self._tasks}
-        shown |= {file.path: file for file in coming[: _MOST_BARS - len(shown)]}
-        for path in self._tasks.keys() - shown.keys():
-            self._bars.remove(self._tasks.pop(path))
-        for path, file in shown.items():
-            words = f"{path}  {file.done * 100 // file.size}% of {human(file.size)}"
-            self._tasks[path] = self._bars.show(self._tasks.get(path), file.size, file.done, words)
-
-    def _print(self, line: str) -> None:
-        self._bars.print(line)
-
-
-class _ProgressText(TextColumn):
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        return Text(visible(str(task.fields["words"])))
-
-
-@contextmanager
-def _bar() -> Iterator[_BarReporter]:
-    console = Console(stderr=True)
-    # Not redirected: rich would send the result to stderr, and `path=$(p2pmodel fetch ...)` would stay empty.
-    with Bars(
-        BarColumn(bar_width=30),
-        _ProgressText(),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    ) as bars:
-        yield _BarReporter(bars, console)

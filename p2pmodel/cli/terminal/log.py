@@ -3,8 +3,6 @@
 import logging
 import sys
 
-import structlog
-
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.notes import LEVELS, Level, Note
 
@@ -18,33 +16,28 @@ _LIBRARIES = ("aiohttp", "asyncio")
 
 def configure(level: Level) -> None:
     """Log events of `level` and above to stderr, those of libraries that use `logging` included."""
-    terminal = sys.stderr.isatty()
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal),
-    ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(event_key="message") if terminal else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _text_last, renderer],
-        )
-    )
+    handler.setFormatter(_LazyFormatter(terminal=sys.stderr.isatty()))
     for name in (_NAME, *_LIBRARIES):
         logging.getLogger(name).handlers[:] = [handler]
     logging.getLogger(_NAME).setLevel(_number(level))
+
+
+class _LazyFormatter(logging.Formatter):
+    """The formatter of `log_lines`, imported with the first line: structlog is slow to import, and most commands log
+    nothing."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._formatter: logging.Formatter | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._formatter is None:
+            from p2pmodel.cli.terminal.log_lines import formatter  # noqa: PLC0415
+
+            self._formatter = formatter(terminal=self._terminal)
+        return self._formatter.format(record)
 
 
 def shows(line: str) -> bool:
@@ -55,16 +48,12 @@ def shows(line: str) -> bool:
 def log(line: str) -> None:
     """Log a note, or a plain line as an event named `note`."""
     note = Note.of(line)
+    if not logging.getLogger(_NAME).isEnabledFor(_number(note.level)):
+        return
+    from p2pmodel.cli.terminal.log_lines import emit  # noqa: PLC0415
+
     keys = {name: printable(value, MAX_LINE) if isinstance(value, str) else value for name, value in note.keys.items()}
-    logger = structlog.stdlib.get_logger(_NAME)
-    logger.log(_number(note.level), note.event, message=printable(note, MAX_LINE), **keys)
-
-
-def _text_last(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A library's line has no name: it is an event named `library`, with its text as the message."""
-    if "message" not in event:
-        event["message"], event["event"] = printable(str(event.get("event", "")), MAX_LINE), "library"
-    return event
+    emit(_NAME, _number(note.level), note.event, keys | {"message": printable(note, MAX_LINE)})
 
 
 def _number(level: Level) -> int:

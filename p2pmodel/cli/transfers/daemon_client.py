@@ -5,9 +5,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
+from p2pmodel.cli.secret_files import read_token
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.token_files import read_token
 from p2pmodel.client import Client, Server
 from p2pmodel.config.sections.daemon import ClientSettings
 from p2pmodel.config.settings import Settings

@@ -1,4 +1,4 @@
-"""`p2pmodel status`: the transfers of the daemon, once or a line for each change."""
+"""`p2pmodel status`, `why` and `follow`: the transfers and the follow lists of the daemon, and what limits a rate."""
 
 import dataclasses
 import json
@@ -10,13 +10,12 @@ import click
 from p2pmodel.cli import options
 from p2pmodel.cli.completion import repositories
 from p2pmodel.cli.signals import run_interruptible
-from p2pmodel.cli.terminal.output import echo
-from p2pmodel.cli.terminal.table import aligned, rate
+from p2pmodel.cli.terminal.output import aligned, echo, rate
 from p2pmodel.cli.transfers.daemon_client import chosen, connected
-from p2pmodel.cli.transfers.follow_lists import follow_table
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.progress.views import ScrubView, TransferView
+from p2pmodel.core.progress.diagnosis import Diagnosis
+from p2pmodel.core.progress.views import FollowedSnapshot, FollowView, ScrubView, TransferView
 from p2pmodel.core.sizes import duration, human
 from p2pmodel.errors import InvalidInput
 
@@ -132,3 +131,86 @@ def _json(state: TransferView | str) -> str:
 
 def _line(state: TransferView | str) -> str:
     return f"{state}  gone" if isinstance(state, str) else "  ".join(_row(state))
+
+
+@click.command()
+@click.argument("repo", metavar="REPO[@REV]", shell_complete=repositories)
+@options.server
+@options.common
+def why(*, settings: Settings, repo: str, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    """Show what limits the rate of the daemon's transfers of REPO now, with advice; measures for one second."""
+    found = run_interruptible(_diagnoses(settings, repo), interrupted="interrupted")
+    if as_json:
+        echo(json.dumps({"transfers": [dataclasses.asdict(each) for each in found]}))
+    else:
+        for each in found:
+            echo(words(each))
+
+
+async def _diagnoses(settings: Settings, repo: str) -> list[Diagnosis]:
+    async with connected(settings) as client:
+        return [await client.why(view.id) for view in chosen(await client.transfers(), repo)]
+
+
+def words(found: Diagnosis) -> str:
+    """A diagnosis as one line."""
+    line = f"{found.repo}: {found.bound}: {found.what}"
+    if found.rate:
+        line += f" ({human(found.rate)}/s"
+        line += f" of {human(found.capacity)}/s, {found.ratio:.0%})" if found.capacity and found.ratio else ")"
+    return f"{line}; {found.advice}" if found.advice else line
+
+
+NOTHING_YET = "not looked up yet"
+
+
+@click.group()
+def follow() -> None:
+    """Show the follow lists: what the daemon downloads by itself, in its windows.
+
+    They are [[follow]] tables of the settings file; SIGHUP makes the daemon read them again.
+    """
+
+
+@follow.command()
+@options.server
+@options.common
+def ls(*, settings: Settings, as_json: bool, quiet: bool) -> None:  # noqa: ARG001
+    """List the follow lists of the daemon: window, commits, progress and the last failure of each."""
+    views = run_interruptible(_lists(settings), interrupted="interrupted")
+    if as_json:
+        echo(json.dumps({"follow": [dataclasses.asdict(view) for view in views]}))
+    else:
+        echo(follow_table(views, time.time()))
+
+
+async def _lists(settings: Settings) -> tuple[FollowView, ...]:
+    async with connected(settings) as client:
+        return await client.follow_lists()
+
+
+def follow_table(views: Iterable[FollowView], now: float) -> str:
+    """The follow lists at the time `now`, a line for each snapshot."""
+    header = ("FOLLOWED", "COMMIT", "STATE", "DONE", "OF", "WINDOW", "CHECKED", "NOTE")
+    return aligned(header, [line for view in views for line in _lines(view, now)])
+
+
+def _lines(view: FollowView, now: float) -> list[tuple[str, ...]]:
+    checked = "-" if view.checked is None else f"{duration(max(0.0, now - view.checked))} ago"
+    around = _window(view, now), checked, view.error
+    if not view.snapshots:
+        return [(f"{view.repo}@{view.revision}", "-", "-", "-", "-", *around[:2], view.error or NOTHING_YET)]
+    return [(*_snapshot(each), *around) for each in view.snapshots]
+
+
+def _snapshot(each: FollowedSnapshot) -> tuple[str, ...]:
+    state = "complete" if each.complete else each.state
+    share = "100%" if each.complete else f"{each.done * 100 // each.total}%" if each.total else "-"
+    return f"{each.repo}@{each.revision}", each.commit[:8], state, share, human(each.total)
+
+
+def _window(view: FollowView, now: float) -> str:
+    if not view.window:
+        return "always"
+    changes = "" if view.changes is None else f" for {duration(max(0.0, view.changes - now))}"
+    return f"{'open' if view.is_open else 'closed'}{changes}"

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import Count, PathName
 from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
-from p2pmodel.trust.certificates.authority_folder import AuthorityFolder
+from p2pmodel.trust.certificates import AuthorityFolder
 
 _folder = click.option(
-    "--folder", type=click.Path(path_type=Path), help="Folder of the authority (default: 'ca' in the state directory)."
+    "--folder", type=PathName(), help="Folder of the authority (default: 'ca' in the state directory)."
 )
 
 
@@ -27,15 +28,13 @@ def ca() -> None:
 @ca.command()
 @_folder
 @click.option("--name", default="p2pmodel cluster", show_default=True, help="Name in the root certificate.")
-@click.option(
-    "--days", type=click.IntRange(1, 36_500), default=3650, show_default=True, help="Days of validity of the root."
-)
+@click.option("--days", type=Count(1, 36_500), default=3650, show_default=True, help="Days of validity of the root.")
 @options.common
 def init(*, settings: Settings, folder: Path | None, name: str, days: int, as_json: bool, quiet: bool) -> None:
     """Make the authority: ca.crt for every node, ca.key for the coordinator alone.
 
-    Private swarms belong to one authority: a new one means new torrents. So the root is valid for long, and what it
-    issues for shorter.
+    Private swarms belong to one authority: a new one means new torrents. So the root is valid for a long time, and the
+    certificates that it issues for shorter.
     """
     place = _place(settings, folder)
     place.init(name, now=_now(), days=days)
@@ -50,7 +49,7 @@ def init(*, settings: Settings, folder: Path | None, name: str, days: int, as_js
 @ca.command()
 @click.argument("names", metavar="NAME[,NAME]...", nargs=-1, required=True)
 @_folder
-@click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days of validity.")
+@click.option("--days", type=Count(1, 3650), default=365, show_default=True, help="Days of validity.")
 @options.common
 def issue(
     *, settings: Settings, names: tuple[str, ...], folder: Path | None, days: int, as_json: bool, quiet: bool

@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from p2pmodel.cli import options
+from p2pmodel.cli.option_types import PathName
 from p2pmodel.cli.signals import run_interruptible
 from p2pmodel.cli.terminal.console import Style, reporting
 from p2pmodel.cli.terminal.output import echo, result
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference, check_name
-from p2pmodel.node.snapshot.cached import cached_manifest
 from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher
+from p2pmodel.node.snapshot.local import cached_manifest
 from p2pmodel.node.snapshot.torrents.bundle import BundleImport, export_bundle
-from p2pmodel.store.bundles.archive import SUFFIX
+from p2pmodel.store.bundles import SUFFIX
 from p2pmodel.store.cache import HubCache
 
 INTERRUPTED = "interrupted; the same command continues"
@@ -28,7 +29,7 @@ def bundle() -> None:
 
 @bundle.command(name="export")
 @options.reference
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write (NAME-COMMIT.tar).")
+@click.option("-o", "--output", type=PathName(), help="File to write (NAME-COMMIT.tar).")
 @click.option("--files", "with_files", is_flag=True, help="Put the files of the snapshot in, too.")
 @options.origin
 @options.common
@@ -63,7 +64,7 @@ def export_(
 
 
 @bundle.command(name="import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @click.option("--as-ref", "names", multiple=True, metavar="NAME", help="Name for the commit in the cache; repeatable.")
 @options.origin
 @options.common

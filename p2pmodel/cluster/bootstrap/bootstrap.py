@@ -1,9 +1,11 @@
-"""One bootstrap: preflight everywhere, then coordinator, daemons, seeders, and the fetch on every host at once.
+"""One bootstrap: preflight everywhere, then coordinator, daemons, the fetch on every host at once, and seeders.
 
 1. A host that fails at any step takes no further part; the others go on.
 2. Nothing is started before the preflight has been shown.
 3. What runs is reused, what is ready stays as it is: a second run changes nothing.
 4. A cancelled run leaves the hosts working.
+5. Without a torrent the hosts assemble it, and a seeder publishes what its host's daemon has. Only where a host cannot
+   take part, the seeders mirror the snapshot first.
 """
 
 import asyncio
@@ -13,7 +15,6 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from p2pmodel.client import NoDaemon
-from p2pmodel.cluster.bootstrap.fan_out import FanOut, Step
 from p2pmodel.cluster.bootstrap.node_steps import (
     DAEMON,
     DAEMON_SECONDS,
@@ -23,21 +24,55 @@ from p2pmodel.cluster.bootstrap.node_steps import (
     last_line,
 )
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan
-from p2pmodel.cluster.bootstrap.reach import check_reach
 from p2pmodel.cluster.bootstrap.rollout_link import RolloutLink
-from p2pmodel.cluster.bootstrap.roster import WITH_FILES, HostEntry, Roster
+from p2pmodel.cluster.bootstrap.roster import WITH_FILES, FanOut, HostEntry, Roster, StageClock, Step
 from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices
-from p2pmodel.cluster.bootstrap.stage_clock import StageClock
+from p2pmodel.cluster.carried import INSTALL_SECONDS, described
 from p2pmodel.cluster.launcher import Launcher, RemoteHost
-from p2pmodel.cluster.package import INSTALL_SECONDS, told
 from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.sizes import duration, human
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import LocalResource, P2PModelError, Unavailable
 
+REACH_SECONDS = 120.0
+
+
+async def check_reach(plan: BootstrapPlan, coordinator: str, fan_out: FanOut, roster: Roster) -> None:
+    """Connect from the coordinator's host ("": from the first one) to each daemon; those not reached have failed."""
+    hosts = [entry for entry in roster.at("starting") if entry.peer]
+    others = {entry.peer: entry for entry in hosts if not ListenAddress.parse(entry.peer).loopback}
+    if not others:
+        return
+    unreached: dict[str, str] = {}
+    observer = coordinator or hosts[0].name
+
+    async def connect(host: RemoteHost) -> None:
+        look = await host.look()
+        command = [*(await plan.command_on(host, look)), "doctor", "--json"]
+        done = await host.run([*command, *(f"--reach={peer}" for peer in others)], timeout=REACH_SECONDS)
+        for check in parse_json(done.out)["checks"]:
+            peer = str(check["found"]).partition(": ")[0]
+            if check["name"] == "reach" and check["outcome"] == "failed" and peer in others:
+                unreached[peer] = printable(str(check["found"]), 200)
+
+    try:
+        await fan_out.on(observer, connect, within=REACH_SECONDS, what="the check of ports")
+    except (P2PModelError, ValueError, KeyError, TypeError) as error:
+        roster.notes.append(f"{observer} could not check the ports of the others: {printable(str(error), 200)}")
+    for peer, reason in unreached.items():
+        others[peer].failed(
+            Unavailable(f"{others[peer].name}: {observer} cannot connect to {reason}", hint="open that port")
+        )
+
+
 START_SECONDS = 330.0
 """Bound on the start of a fetch: longer than the daemon's own bound."""
 LOOK_SECONDS = 60.0
+SEEDER_SECONDS = 60.0
+"""Bound on the time from the last host's files until the seeders have published them."""
 _PAUSE = 0.5
 SILENT_SECONDS = 90.0
 """A host that neither ssh reaches nor the coordinator hears of for so long has failed. A full link delays both."""
@@ -47,7 +82,7 @@ class BootstrapScreen(Protocol):
     """Shows a bootstrap."""
 
     def stage(self, text: str) -> None:
-        """What happens now."""
+        """A stage has begun."""
 
     def preflight(self, roster: Roster) -> None:
         """The preflight of all hosts."""
@@ -68,6 +103,8 @@ class Bootstrap:
         self._steps = NodeSteps(plan)
         self._services = ClusterServices(plan, self._fan_out, given)
         self._rollout: RolloutLink | None = None
+        self._seeders: list[HostEntry] = []
+        """The hosts with a seeder that this run has started beside the fetch."""
         self._silent: dict[str, tuple[float, P2PModelError]] = {}
         self._clock = StageClock()
         self.roster = Roster.of(plan.hosts, plan.last_stage)
@@ -77,7 +114,7 @@ class Bootstrap:
         """The preflight everywhere; starts and changes nothing."""
         self._clock.enter("preflight")
         package = self._plan.package
-        carrying = f", with p2pmodel carried there ({told(package)})" if package else ""
+        carrying = f", with p2pmodel carried there ({described(package)})" if package else ""
         self._screen.stage(f"preflight of {len(self.roster.entries)} hosts{carrying}")
         entries = self.roster.entries.values()
         within = DOCTOR_SECONDS + (INSTALL_SECONDS if package else 0.0)
@@ -93,6 +130,7 @@ class Bootstrap:
             if len(self.roster.done) + len(self.roster.failed) < len(self.roster.entries):
                 await self._start(deadline, stack)
             await self._follow(deadline)
+            await self._see_seeders()
             await self._each(self._serving, self._steps.check_serving, LOOK_SECONDS, "a look at the command")
             if self._rollout is not None:
                 self.roster.rollout = await self._rollout.conclude(list(self.roster.entries.values()))
@@ -128,14 +166,30 @@ class Bootstrap:
         self._clock.enter("ports")
         await check_reach(self._plan, self._services.host, self._fan_out, self.roster)
         hosts = self.roster.at("starting")
-        seeders: list[HostEntry] = []
+        seeders, mirroring = list[HostEntry](), list[HostEntry]()
         if self._plan.seeders and hosts and not self.roster.at(*WITH_FILES) and not await self._services.has_torrent():
-            seeders = await self._mirror(hosts[: self._plan.seeders], deadline)
+            seeders = hosts[: self._plan.seeders]
+        apart = [entry for entry in hosts if entry.apart]
+        if seeders and apart:
+            self.roster.notes.append(f"{_named(apart)}: {apart[0].apart}, so one copy was mirrored first")
+            seeders, mirroring = [], await self._mirror(seeders, deadline)
         if self._rollout is not None:
-            await self._rollout.tell_mirrors(seeders or hosts, mirroring=bool(seeders))
+            await self._rollout.tell_mirrors(mirroring or hosts, mirroring=bool(mirroring))
         self._clock.enter("fetching")
         self._screen.stage(f"fetching {human(self._plan.manifest.total_size)} on {len(hosts)} hosts")
         await self._each(hosts, self._steps.start_fetch, START_SECONDS, "the start of the fetch")
+        # After the daemons: they have their snapshots' locks by now, and the seeders take the files from the cache.
+        self._seeders = [entry for entry in seeders if entry.stage == "fetching"]
+        await self._services.start_seeders([entry.name for entry in self._seeders], assemble=True)
+
+    async def _see_seeders(self) -> None:
+        """Wait until the seeders that were started have published what their hosts have. One that ended is started once
+        more."""
+        names = [entry.name for entry in self._seeders if entry.has_files]
+        failures = await self._services.start_seeders(names, assemble=True)
+        running = [name for name in names if name not in failures]
+        failures |= await self._services.seeding(running, SEEDER_SECONDS)
+        self.roster.notes += (f"{name} does not seed the snapshot: {why}" for name, why in failures.items())
 
     async def _mirror(self, hosts: list[HostEntry], deadline: float) -> list[HostEntry]:
         """Have seeders on these hosts mirror the snapshot. Returns the hosts, or none if they could not."""
@@ -257,11 +311,15 @@ async def take_down(plan: BootstrapPlan, launcher: Launcher) -> Roster:
     return roster
 
 
+def _named(entries: list[HostEntry]) -> str:
+    return entries[0].name + (f" and {len(entries) - 1} more hosts" if len(entries) > 1 else "")
+
+
 def _late(entry: HostEntry, timeout: float, silent: P2PModelError | None) -> P2PModelError:
     if entry.has_files:
         text = f"{entry.name}: the model was not loaded within {duration(timeout)}"
         return Unavailable(text, hint="the files are there: give it more time with --timeout")
     now = entry.progress
-    what = f"at {human(now.rate)}/s, {now.told}" if silent is None else silent.what.removeprefix(f"{entry.name}: ")
+    what = f"at {human(now.rate)}/s, {now.activity}" if silent is None else silent.what.removeprefix(f"{entry.name}: ")
     text = f"{entry.name}: not ready within {duration(timeout)}: {entry.share:.0%}, {what}"
     return Unavailable(text, hint="it goes on; the same command follows it")

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2pmodel import __version__
 from p2pmodel.client import NoDaemon
-from p2pmodel.cluster import service_scripts as scripts
+from p2pmodel.cluster import scripted_host as scripts
 from p2pmodel.cluster.bootstrap.plan import INSTALL, MISSING, BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry, HostProgress, LoadTimes
 from p2pmodel.cluster.launcher import Completed, DaemonControl, HostLook, RemoteHost, ServiceSpec
@@ -34,7 +34,7 @@ ANSWER_TOKENS = 16
 SERVES_AFTER = 1.0
 """Seconds for which a command must run: one that cannot start mostly ends at once."""
 _REACHED: Mapping[Stage, tuple[EngineState, ...]] = {"loaded": SERVING, "answered": SERVING[-1:]}
-"""What an engine has reported of a host in one of these stages."""
+"""The states that an engine reports once a host is in the stage."""
 _CHECKS = TypeAdapter(tuple[DoctorCheck, ...])
 
 
@@ -73,11 +73,11 @@ class NodeSteps:
     async def _preflight(self, host: RemoteHost, entry: HostEntry, look: HostLook) -> None:
         options = ["--manifest", "-", "--json", "--expect-version", __version__, "--socket", look.socket]
         options += ["--load"] if self._plan.load else []
-        options += ["--measure"] if entry.name in self._plan.mirroring else []
+        options += ["--measure"] if entry.name in self._plan.measuring else []
         done = await self._run(host, look, ["doctor", *options], stdin=self._manifest, timeout=DOCTOR_SECONDS)
         found = _doctored(host.name, done)
         entry.checks = (*found.checks, *_clock(look))
-        entry.estimate, entry.missing, entry.mirrors = found.seconds, found.missing, found.mirrors
+        entry.missing, entry.link, entry.mirrors, entry.apart = found.missing, found.link, found.mirrors, found.apart
         failed = [check.line for check in entry.checks if check.outcome == "failed"]
         if failed:
             raise LocalResource(f"{host.name}: {'; '.join(failed)}")
@@ -248,9 +248,10 @@ def _clock(look: HostLook) -> tuple[DoctorCheck, ...]:
 @dataclass(frozen=True, slots=True)
 class _Doctored:
     checks: tuple[DoctorCheck, ...]
-    seconds: float | None
     missing: int
+    link: float | None
     mirrors: LinkRate | None
+    apart: str
 
 
 def _doctored(name: str, done: Completed) -> _Doctored:
@@ -258,10 +259,10 @@ def _doctored(name: str, done: Completed) -> _Doctored:
     try:
         plain: Any = parse_json(done.out)
         checks = tuple(_clean(check) for check in _CHECKS.validate_python(plain["checks"]))
-        seconds = None if plain["seconds"] is None else float(plain["seconds"])
-        need = plain["snapshot"] or {"missing": 0, "staged": 0}
-        mirrors = _mirror_rate(plain.get("node", {}).get("mirrors", []))
-        return _Doctored(checks, seconds, max(0, int(need["missing"]) - int(need["staged"])), mirrors)
+        need, node = plain["snapshot"] or {"missing": 0, "staged": 0}, plain["node"]
+        missing = max(0, int(need["missing"]) - int(need["staged"]))
+        link = None if node["link"] is None else float(node["link"])
+        return _Doctored(checks, missing, link, _mirror_rate(node["mirrors"]), printable(str(node["apart"]), 200))
     except (ValueError, KeyError, TypeError, ValidationError):
         raise Unavailable(f"{name}: p2pmodel doctor fails there: {printable(done.reason, 300)}") from None
 

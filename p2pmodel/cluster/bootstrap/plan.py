@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from p2pmodel.cluster.carried_settings import CarriedSettings
+from p2pmodel.cluster.carried import CarriedPackage, CarriedSettings
 from p2pmodel.cluster.launcher import HostLook, RemoteHost
-from p2pmodel.cluster.package import CarriedPackage
 from p2pmodel.config.checks import check_url
 from p2pmodel.coordinator.rollout.rollout import ALL, MinReady
 from p2pmodel.core.content.manifest import Manifest
@@ -19,6 +18,11 @@ the device, too; `answered`: and gave its first token."""
 COORDINATOR_PORT = 6969
 SEEDER_PORT = 6970
 """Port of a seeder's HTTP source for leaseholders."""
+
+SAMPLE = 4 << 20
+"""Bytes that a host reads from a mirror to measure it."""
+SAMPLES = 0.01
+"""Most copies of the snapshot in the samples of all hosts together."""
 
 MISSING = "p2pmodel is not installed there"
 INSTALL = "install it, carry it along with --install, or name it with --command"
@@ -47,7 +51,7 @@ class CoordinatorPlace:
 @dataclass(frozen=True, slots=True)
 class BootstrapPlan:
     """One bootstrap. `environment`: settings of the nodes, without secrets; `command`: p2pmodel on the hosts, empty to
-    find it there; `seeders`: how many hosts mirror the snapshot first."""
+    find it there; `seeders`: how many hosts publish the snapshot, and keep seeding it."""
 
     ref: Reference
     manifest: Manifest
@@ -90,9 +94,13 @@ class BootstrapPlan:
         return "loaded" if self.prompt is None else "answered"
 
     @property
-    def mirroring(self) -> tuple[str, ...]:
-        """The hosts that probably mirror the snapshot: the time that takes is a part of the estimate."""
-        return () if self.coordinator.url else self.hosts[: self.seeders]
+    def measuring(self) -> tuple[str, ...]:
+        """The hosts that read a sample of the mirrors: all of them, as long as the samples are a small part of a copy,
+        else those that mirror if the others do not."""
+        if self.coordinator.url:
+            return ()
+        few = len(self.hosts) * SAMPLE <= self.manifest.total_size * SAMPLES
+        return self.hosts if few else self.hosts[: self.seeders]
 
     async def command_on(self, host: RemoteHost, look: HostLook) -> tuple[str, ...]:
         """The command for p2pmodel on a host, which gets the package before. Raises LocalResource without one."""

@@ -1,15 +1,18 @@
 """The roll-out at the coordinator, as one bootstrap uses it: it begins it, tells what only a launcher knows, and hears.
 
-A coordinator that does not take part costs no roll-out: the hosts are then asked one by one.
+A coordinator that does not take part costs no roll-out: the hosts are then asked one by one. A node that was heard
+lately may stand still all the same: it waits, or it has all bytes, and its report that it is ready is late. Numbers
+travel with the demand for leases and end with it; the report needs a coordinator with a free disk. So a node of which
+nothing new comes is asked itself (`NodeUpdates`).
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from p2pmodel.cluster.bootstrap.node_news import NodeNews
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, Stage
 from p2pmodel.cluster.bootstrap.roster import HostEntry
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -18,6 +21,7 @@ from p2pmodel.coordinator.rollout.links import NO_LINKS, NodeLinks
 from p2pmodel.coordinator.rollout.messages import MAX_CHECKS
 from p2pmodel.coordinator.rollout.nodes import (
     GATES,
+    SILENCE,
     Gate,
     NodeFailure,
     NodePhase,
@@ -28,6 +32,50 @@ from p2pmodel.coordinator.rollout.nodes import (
 from p2pmodel.coordinator.rollout.rollout import RolloutSpec, RolloutView
 from p2pmodel.errors import P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
+
+STILL = 4.0
+"""Seconds without a further byte, or another phase, after which the numbers of a node are no update."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    node: RolloutNode
+    moved: float
+
+
+@dataclass
+class NodeUpdates:
+    """The nodes as of the last view."""
+
+    _heard: Mapping[str, _Heard] = field(default_factory=dict)
+    _elapsed: float = 0.0
+    _taken: float = 0.0
+
+    def take(self, view: RolloutView, now: float) -> None:
+        """The roll-out is as in `view` now."""
+        self._heard = {node.name: _Heard(node, self._moved(node, now)) for node in view.nodes}
+        self._elapsed, self._taken = view.elapsed, now
+
+    def node(self, name: str, now: float) -> RolloutNode | None:
+        """A node that has passed the first gate, or has a fresh update; None else."""
+        found = self._heard.get(name)
+        if found is None or found.node.heard is None:
+            return None
+        fresh = found.node.ready("files") or (self.hears(name, now) and now - found.moved < STILL)
+        return found.node if fresh else None
+
+    def hears(self, name: str, now: float) -> bool:
+        """Whether the node has reported lately, with or without progress."""
+        found = self._heard.get(name)
+        if found is None or found.node.heard is None:
+            return False
+        return self._elapsed + now - self._taken - found.node.heard < SILENCE
+
+    def _moved(self, node: RolloutNode, now: float) -> float:
+        before = self._heard.get(node.name)
+        same = before is not None and (before.node.phase, before.node.bytes) == (node.phase, node.bytes)
+        return before.moved if before is not None and same else now
+
 
 LAST_WORDS = 15.0
 """Seconds for which a coordinator that is away at the end is tried again."""
@@ -56,7 +104,7 @@ class RolloutLink:
         self._http = HttpPool()
         self._client = RolloutClient(coordinator, http=self._http)
         self._view: RolloutView | None = None
-        self._news = NodeNews()
+        self._updates = NodeUpdates()
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -126,12 +174,12 @@ class RolloutLink:
         return self._view
 
     def node(self, name: str) -> RolloutNode | None:
-        """What the coordinator knows of a host of which the news is fresh; None else: ask the host itself."""
-        return self._news.node(name, asyncio.get_running_loop().time())
+        """The node of a host at the coordinator, if its update is fresh; None else: ask the host itself."""
+        return self._updates.node(name, asyncio.get_running_loop().time())
 
     def hears(self, name: str) -> bool:
         """Whether the host has reported to the coordinator lately."""
-        return self._news.hears(name, asyncio.get_running_loop().time())
+        return self._updates.hears(name, asyncio.get_running_loop().time())
 
     async def _follow(self) -> None:
         assert self._view is not None
@@ -141,7 +189,7 @@ class RolloutLink:
 
     def _take(self, view: RolloutView) -> None:
         self._view = view
-        self._news.take(view, asyncio.get_running_loop().time())
+        self._updates.take(view, asyncio.get_running_loop().time())
 
     async def _reported(self, reports: Mapping[str, NodeReport]) -> None:
         if self._view is not None and reports:

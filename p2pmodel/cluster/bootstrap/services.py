@@ -1,20 +1,21 @@
 """The coordinator and the seeders of a bootstrap: reused where they run, started where not."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.node_steps import last_line
 from p2pmodel.cluster.bootstrap.plan import COORDINATOR_PORT, SEEDER_PORT, BootstrapPlan
+from p2pmodel.cluster.bootstrap.roster import FanOut
 from p2pmodel.cluster.launcher import RemoteHost, ServiceSpec, ServiceState
 from p2pmodel.coordinator.client.catalog import find, list_torrents
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.tokens import check_token, new_token
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
 
@@ -26,6 +27,8 @@ _PAUSE = 0.25
 _LOOK_EVERY = 1.0
 """Seconds between two looks whether a coordinator that does not answer yet has ended."""
 _SEED_PAUSE = 1.0
+SEEDING = "seeding"
+"""How the progress of a seeder begins that has published the snapshot."""
 
 
 @dataclass
@@ -125,16 +128,11 @@ class ClusterServices:
         return (await find(ref, [self.coordinator], CALL_SECONDS)).metainfo is not None
 
     async def seed_from(self, hosts: list[str], deadline: float, show: Callable[[str], None]) -> str:
-        """Start a seeder on each of `hosts`, and wait until the torrent is in the catalog.
+        """Start a seeder on each of `hosts`, which mirrors the snapshot, and wait until the torrent is in the catalog.
 
         Returns why there is none; "" if there is. Raises Unavailable at the `deadline`.
         """
-        failures: dict[str, str] = {}
-        for name in hosts:
-            try:
-                await self._fan_out.on(name, self._seeder_on, within=STEP_SECONDS, what="the seeder")
-            except P2PModelError as error:
-                failures[name] = str(error)
+        failures = await self.start_seeders(hosts, assemble=False)
         while len(failures) < len(hosts) and not await self.has_torrent():
             if time.monotonic() > deadline:
                 raise Unavailable("the seeder has not mirrored the snapshot in time", hint="--timeout is too short")
@@ -153,7 +151,40 @@ class ClusterServices:
             await asyncio.sleep(_SEED_PAUSE)
         return "" if len(failures) < len(hosts) else "; ".join(f"{name}: {why}" for name, why in failures.items())
 
-    async def _seeder_on(self, host: RemoteHost) -> None:
+    async def start_seeders(self, hosts: Sequence[str], *, assemble: bool) -> dict[str, str]:
+        """Start a seeder on each of `hosts`, unless it runs; it may `assemble` the snapshot with the nodes. Returns why
+        one was not started, by host."""
+        failures: dict[str, str] = {}
+        for name in hosts:
+            try:
+                step = partial(self._seeder_on, assemble=assemble)
+                await self._fan_out.on(name, step, within=STEP_SECONDS, what="the seeder")
+            except P2PModelError as error:
+                failures[name] = str(error)
+        return failures
+
+    async def seeding(self, hosts: Sequence[str], within: float) -> dict[str, str]:
+        """Wait until the seeders on `hosts` seed, `within` seconds. Returns why one does not, by host."""
+        ends, failures, left = time.monotonic() + within, dict[str, str](), list(hosts)
+        while left:
+            for name in tuple(left):
+                try:
+                    state = await self._state(name, SEEDER)
+                except P2PModelError as error:
+                    failures[name] = str(error)
+                    continue
+                if not state.running:
+                    failures[name] = f"its seeder ended: {last_line(state.log)}"
+                elif (now := seeder_progress(state.log)).startswith(SEEDING):
+                    left.remove(name)
+                elif time.monotonic() > ends:
+                    failures[name] = f"its seeder is still at: {now}"
+            left = [name for name in left if name not in failures]
+            if left:
+                await asyncio.sleep(_SEED_PAUSE)
+        return failures
+
+    async def _seeder_on(self, host: RemoteHost, *, assemble: bool) -> None:
         look = await host.look()
         folder = f"{look.state_dir}/cluster"
         await host.write(f"{folder}/member.token", f"{self.coordinator.member_token}\n".encode())
@@ -165,7 +196,8 @@ class ClusterServices:
             "P2PMODEL_COORDINATOR_TOKEN_FILE": f"{folder}/member.token",
             "P2PMODEL_PUBLISH_TOKEN_FILE": f"{folder}/seeder.token",
         }
-        options = ("--listen", str(address), "--token-file", f"{folder}/member.token", "--progress", "json")
+        options = ["--listen", str(address), "--token-file", f"{folder}/member.token", "--progress", "json"]
+        options += ["--assemble"] if assemble else []
         command = (*(await self._plan.command_on(host, look)), "seed", str(self._plan.ref), *options)
         seeder = ServiceSpec(SEEDER, command, environment)
         if not (await host.state(seeder)).same:
@@ -205,7 +237,7 @@ def seeder_progress(log: str) -> str:
     """The last progress in the log of a seeder, in words."""
     for line in reversed(log.splitlines()):
         try:
-            plain = json.loads(line)
+            plain = parse_json(line)
             phase, done, total, rate = (plain[key] for key in ("phase", "done", "total", "download_rate"))
             share = f" {done * 100 // total}% of {human(total)}" if total else ""
             return f"{phase}{share}" + (f", {human(rate)}/s" if rate else "")

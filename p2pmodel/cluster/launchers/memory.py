@@ -115,6 +115,8 @@ class MemoryHost:
     services: dict[str, ServiceSpec] = field(default_factory=dict)
     p2pmodel: tuple[str, ...] = ("p2pmodel",)
     clock: float = 0.0
+    logs: dict[str, str] = field(default_factory=dict)
+    """The output of each service."""
     _ended: set[str] = field(default_factory=set)
 
     def ended(self, name: str) -> None:
@@ -133,7 +135,10 @@ class MemoryHost:
         await self._reached()
         if command[0] == "sleep":
             if float(command[1]) > timeout:
-                raise Unavailable(f"{self.name}: 'sleep' has not ended within {timeout:g} s", hint="look there")
+                raise Unavailable(
+                    f"{self.name}: 'sleep' has not ended within {timeout:g} s",
+                    hint="log in there, and see what it waits for",
+                )
             return Completed(0, b"", b"")
         program = self.programs.get(command[0])
         if program is None:
@@ -161,7 +166,8 @@ class MemoryHost:
         name = service if isinstance(service, str) else service.name
         running = self.services.get(name)
         known = running is not None or name in self._ended
-        return ServiceState(running is not None, known=known, same=isinstance(service, str) or running == service)
+        same = isinstance(service, str) or running == service
+        return ServiceState(running is not None, known=known, same=same, log=self.logs.get(name, ""))
 
     async def stop(self, name: str) -> bool:
         """See RemoteHost."""

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from p2pmodel.client import Client, NoDaemon
-from p2pmodel.cluster import service_scripts as scripts
+from p2pmodel.cluster import scripted_host as scripts
 from p2pmodel.cluster.launcher import COMMAND_SECONDS, Completed, DaemonControl, HostUnreachable, ServiceSpec
 from p2pmodel.cluster.scripted_host import ScriptedHost
 from p2pmodel.core.content.names import printable
@@ -98,7 +98,10 @@ class SlurmHost(ScriptedHost):
                 out, err = await process.communicate(stdin)
         except TimeoutError:
             what = printable(command[0], 60)
-            raise Unavailable(f"{self.name}: '{what}' has not ended within {timeout:g} s", hint="look there") from None
+            raise Unavailable(
+                f"{self.name}: '{what}' has not ended within {timeout:g} s",
+                hint="log in there, and see what it waits for",
+            ) from None
         finally:
             await _ended(process)
         return self._completed(process.returncode or 0, out, err)
@@ -195,7 +198,9 @@ class SlurmHost(ScriptedHost):
                 stderr=asyncio.subprocess.PIPE,
             )
         except FileNotFoundError:
-            raise LocalResource("srun is not installed here", hint="run it where Slurm's client is") from None
+            raise LocalResource(
+                "srun is not installed here", hint="run this command on a machine with Slurm's client"
+            ) from None
 
 
 def _detached(command: Sequence[str]) -> subprocess.Popen[bytes]:

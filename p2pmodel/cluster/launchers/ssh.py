@@ -22,6 +22,7 @@ from p2pmodel.cluster.launcher import COMMAND_SECONDS, Completed, DaemonControl,
 from p2pmodel.cluster.scripted_host import ScriptedHost
 from p2pmodel.core.backoff import Backoff
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.files.home import expanded
 from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 
 CONNECT_SECONDS = 10.0
@@ -112,7 +113,10 @@ class SshHost(ScriptedHost):
                 done = await process.wait()
         except TimeoutError:
             what = printable(command[0], 60)
-            raise Unavailable(f"{self.name}: '{what}' has not ended within {timeout:g} s", hint="look there") from None
+            raise Unavailable(
+                f"{self.name}: '{what}' has not ended within {timeout:g} s",
+                hint="log in there, and see what it waits for",
+            ) from None
         except (asyncssh.Error, OSError) as error:
             raise HostUnreachable(f"{self.name}: the ssh connection broke: {error}", hint=_LATER) from None
         if done.exit_status is None:
@@ -177,7 +181,7 @@ _SSH_PORT = 22
 
 
 def _default_known_hosts() -> str | bytes:
-    path = Path("~/.ssh/known_hosts").expanduser()
+    path = expanded(Path("~/.ssh/known_hosts"))
     return str(path) if path.is_file() else b""
 
 

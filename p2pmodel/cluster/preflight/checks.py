@@ -1,11 +1,99 @@
-"""The judgement of a node's facts: checks that passed, warn or failed, each with what to do. Pure."""
+"""The facts of one node and of the snapshot that it is to hold, and checks of them, each with what to do. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from p2pmodel.cluster.preflight.facts import NodeFacts, SnapshotNeed, SourceFact
 from p2pmodel.core.sizes import bit_rate, duration, human
+
+WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
+"""Suffixes of the files that a loader puts into the memory of the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotNeed:
+    """A snapshot on one node: bytes in all, bytes that are not in its cache, and bytes of weights. `staged`: bytes of
+    the missing ones that an earlier run has left on the disk."""
+
+    repo: str
+    commit: str
+    size: int
+    missing: int
+    staged: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortFact:
+    """A port that the daemon will listen on. `taken`: another program listens there; `fixed`: it is configured, so the
+    daemon does not take another."""
+
+    use: str
+    address: str
+    taken: bool
+    fixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFact:
+    """A mirror or coordinator: its name, and why it cannot be used ("" if it can). `connect`: seconds to connect;
+    `rate`: bytes/s, where it was measured; `limit`: bytes/s that the settings allow it, None: any number; `clock`:
+    seconds by which its clock is ahead of this machine's."""
+
+    name: str
+    error: str = ""
+    connect: float | None = None
+    rate: float | None = None
+    clock: float | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFact:
+    """A GPU: its name, and bytes of memory in all and free."""
+
+    name: str
+    memory: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFact:
+    """The daemon that runs on the node's socket."""
+
+    version: str
+    cache_dir: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node. `unwritable`: why files cannot be made in the cache, or ""; `link`: bytes/s of its fastest network link,
+    None where the system reports none; `trusts_coordinator`: it takes the coordinator's word for a list of files."""
+
+    version: str
+    node: str
+    cache_dir: str
+    state_dir: str
+    socket: str
+    free: int
+    unwritable: str
+    open_files: int
+    cores: int
+    sha_cores: int
+    memory: int
+    link: float | None
+    trusts_coordinator: bool
+    offline: bool
+    apart: str = ""
+    """Why it takes no part in an assembly of the snapshot; "" if it does."""
+    daemon: DaemonFact | None = None
+    ports: tuple[PortFact, ...] = ()
+    gpus: tuple[GpuFact, ...] | None = None
+    """None: this machine has no driver that lists GPUs."""
+    mirrors: tuple[SourceFact, ...] = ()
+    coordinators: tuple[SourceFact, ...] = ()
+
 
 Outcome = Literal["ok", "warning", "failed"]
 
@@ -37,7 +125,7 @@ class DoctorCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosed:
+class PreflightReport:
     """The preflight of one node."""
 
     facts: NodeFacts
@@ -57,7 +145,9 @@ class Diagnosed:
         return tuple(check for check in self.checks if check.outcome == "failed")
 
 
-def diagnosed(facts: NodeFacts, need: SnapshotNeed | None, *, version: str, load: bool, unknown: str = "") -> Diagnosed:
+def diagnosed(
+    facts: NodeFacts, need: SnapshotNeed | None, *, version: str, load: bool, unknown: str = ""
+) -> PreflightReport:
     """Judge `facts`. `version`: the one that all nodes need; `load`: the model is to be loaded; `unknown`: why the
     snapshot that was asked for is not known."""
     checks = (
@@ -69,7 +159,7 @@ def diagnosed(facts: NodeFacts, need: SnapshotNeed | None, *, version: str, load
         *_machine(facts),
         *(_gpu(facts, need) if load else ()),
     )
-    return Diagnosed(facts, need, tuple(checks), estimate(facts, need))
+    return PreflightReport(facts, need, tuple(checks), estimate(facts, need))
 
 
 def estimate(facts: NodeFacts, need: SnapshotNeed | None) -> float | None:
@@ -202,7 +292,7 @@ def _gpu(facts: NodeFacts, need: SnapshotNeed | None) -> Iterator[DoctorCheck]:
         yield DoctorCheck("gpu", "warning", found, "the model runs on the CPU")
 
 
-def words(found: Diagnosed) -> str:
+def words(found: PreflightReport) -> str:
     """The estimate as text."""
     if found.need is None:
         return ""

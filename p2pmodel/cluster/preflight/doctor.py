@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import email.utils
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -15,14 +14,23 @@ import aiohttp
 from p2pmodel import __version__
 from p2pmodel.client import Client
 from p2pmodel.cluster.preflight import machine
-from p2pmodel.cluster.preflight.checks import Diagnosed, DoctorCheck, diagnosed
-from p2pmodel.cluster.preflight.facts import DaemonFact, NodeFacts, SnapshotNeed, SourceFact
+from p2pmodel.cluster.preflight.checks import (
+    DaemonFact,
+    DoctorCheck,
+    NodeFacts,
+    PreflightReport,
+    SnapshotNeed,
+    SourceFact,
+    diagnosed,
+)
+from p2pmodel.config.sections.trust import rule_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
 from p2pmodel.coordinator.client.transport import NETWORK_ERRORS, reason, refusal, session
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput, P2PModelError
 from p2pmodel.node.host_stats import host_name, link_speed
 from p2pmodel.node.measure.bench import chosen
@@ -76,7 +84,7 @@ class Doctor:
         self._settings = settings
         self._cache = HubCache(settings.cache_dir, settings.state_dir)
 
-    async def run(self, request: DoctorRequest) -> Diagnosed:
+    async def run(self, request: DoctorRequest) -> PreflightReport:
         """Check this node. A reference that no source knows is a failed check."""
         manifest, unknown = request.manifest, ""
         if manifest is None and request.ref is not None:
@@ -97,8 +105,8 @@ class Doctor:
             asyncio.gather(*(_asked(each, settings.swarm.coordinator_timeout) for each in configured(settings))),
             self._daemon(),
         )
-        blocking = asyncio.to_thread(self._machine_facts, daemon, mirrors, coordinators, load=request.load)
-        return await blocking
+        found = await asyncio.to_thread(self._machine_facts, daemon, mirrors, coordinators, load=request.load)
+        return dataclasses.replace(found, apart=apart(self._settings, manifest, mirrors) if manifest else "")
 
     def _machine_facts(
         self, daemon: DaemonFact | None, mirrors: list[SourceFact], coordinators: list[SourceFact], *, load: bool
@@ -152,6 +160,17 @@ class Doctor:
         return DaemonFact(node.version, node.cache_dir, node.peer_address)
 
 
+def apart(settings: Settings, manifest: Manifest, mirrors: Sequence[SourceFact]) -> str:
+    """Why a node with `settings` takes no part in an assembly of `manifest`; "" if it does."""
+    serving = {mirror.name for mirror in settings.mirrors if mirror.serves(manifest.repo)}
+    if all(each.error for each in mirrors if each.name in serving):
+        return "it reaches no mirror"
+    if settings.private.covers(str(manifest.repo)):
+        return "its swarm is private"
+    rule = rule_of(settings.trust.rules, manifest.repo)
+    return "it requires a signature" if rule is not None and rule.signature == "enforce" else ""
+
+
 async def _asked(coordinator: Coordinator, timeout: float) -> SourceFact:
     """Whether a coordinator answers this node, and its clock."""
     try:
@@ -186,12 +205,12 @@ async def manifest_of(ref: Reference, settings: Settings) -> Manifest:
 def read_manifest(text: str) -> Manifest:
     """The manifest in `text`, as `Manifest.to_dict` writes it. Raises InvalidInput."""
     try:
-        return Manifest.from_dict(json.loads(text))
-    except (ValueError, RecursionError) as error:
+        return Manifest.from_dict(parse_json(text))
+    except ValueError as error:
         raise InvalidInput(f"the manifest is not JSON: {error}") from None
 
 
-def plain(found: Diagnosed) -> dict[str, Any]:
+def plain(found: PreflightReport) -> dict[str, Any]:
     """As one JSON object."""
     checks = [dataclasses.asdict(check) for check in found.checks]
     need = dataclasses.asdict(found.need) if found.need else None

@@ -7,15 +7,25 @@ import socket
 import subprocess
 from pathlib import Path
 
-from p2pmodel.cluster.preflight.facts import WEIGHTS, GpuFact, PortFact, SnapshotNeed
+from p2pmodel.cluster.preflight.checks import WEIGHTS, GpuFact, PortFact, SnapshotNeed
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
-from p2pmodel.node.local_address import PEER_PORT, PRIVATE_PORT, PRIVATE_SOURCE_PORT, SOURCE_PORT, local_address
+from p2pmodel.node.host_stats import link_speed
+from p2pmodel.node.local_address import (
+    PEER_PORT,
+    PIECE_PORT,
+    PRIVATE_PORT,
+    PRIVATE_SOURCE_PORT,
+    SOURCE_PORT,
+    engine_count,
+    local_address,
+)
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.swarm.split.named_peers import further_port
 
 GPU_SECONDS = 20.0
 _SHA_FLAGS = {"sha_ni", "sha2"}
@@ -97,8 +107,14 @@ def ports(settings: Settings) -> tuple[PortFact, ...]:
         wanted = [("peers", PEER_PORT, False)]
     if not host or ListenAddress(host, 0).loopback:
         return ()
+    count = engine_count(settings.swarm, cores=len(os.sched_getaffinity(0)), link=link_speed())
+    further = (further_port(wanted[0][1], number) for number in range(1, count) if wanted[0][1])
+    wanted += [("further engines", port, False) for port in further]
     source = settings.swarm.source_port
     wanted.append(("leaseholders", SOURCE_PORT if source is None else source, source is not None))
+    pieces = settings.swarm.piece_port
+    if settings.swarm.zone:
+        wanted.append(("nodes of other zones", PIECE_PORT if pieces is None else pieces, pieces is not None))
     private = settings.private
     for use, port, usual in (
         ("peers of private swarms", private.port, PRIVATE_PORT),

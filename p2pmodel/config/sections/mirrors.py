@@ -1,5 +1,6 @@
-"""Settings of mirrors, and of downloads from them."""
+"""Settings of mirrors, of downloads from them, and of the alarms about them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -8,10 +9,11 @@ from pydantic_settings import NoDecode
 
 from p2pmodel.config.checks import check_bucket, check_networks, check_url
 from p2pmodel.config.sections.section import ByteCount, Section, split_list
-from p2pmodel.core.content.names import RepoId, printable
-from p2pmodel.core.content.routes import EXCEPT, RepoRoute
+from p2pmodel.core.content.names import EXCEPT, RepoId, RepoRoute, printable
+from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.network.proxies import DirectHosts, Proxies
+from p2pmodel.errors import InvalidInput
 
 OFFICIAL_ENDPOINT = "https://huggingface.co"
 S3 = "s3://"
@@ -176,3 +178,37 @@ class OriginSettings(Section):
         given = {"http": self.http_proxy, "https": self.https_proxy}
         by_scheme = {scheme: proxy.get_secret_value() for scheme, proxy in given.items() if proxy}
         return Proxies(by_scheme, DirectHosts.parse(self.no_proxy))
+
+
+class WatchSettings(Section):
+    """Alarms of `p2pmodel mirrors watch`."""
+
+    interval: float = Field(default=30.0, ge=0.1)
+    """Seconds between two probes of a mirror."""
+    max_latency_ms: float = Field(default=100.0, gt=0)
+    """Connect time above which a mirror is slow, milliseconds."""
+    min_mbps: float = Field(default=50.0, ge=0)
+    """Speed below which a mirror is slow, MB/s."""
+    min_samples: int = Field(default=5, ge=1, le=1000)
+    """Number of probes of which an alarm evaluates the median; no alarm before that many."""
+    webhook: SecretStr | None = Field(default=None, repr=False)
+    """URL to which each alarm and each recovery is posted. It may contain a secret, and is not shown."""
+    metrics: str | None = None
+    """Address of the Prometheus metrics, ADDRESS:PORT; port 0 takes a free one."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _check_webhook(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            # Path, query and fragment may hold a secret, so the message has none of them.
+            base = re.match(r"(\w+://)?[^/?#]*", value.get_secret_value())
+            check_url(base[0] if base else "", instead="a secret may be in its path or query")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else str(ListenAddress.parse(value))
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None

@@ -31,6 +31,12 @@ class SwarmSettings(Section):
     source_port: int | None = Field(default=None, ge=0, le=0xFFFF)
     """Port of a daemon's HTTP source for leaseholders, on the host of `listen`. None: 6882 or, where that is taken or
     on loopback, a free one."""
+    engines: Literal["auto"] | Annotated[int, Field(ge=1, le=8)] = "auto"
+    """Engines of this node, each with a network thread of its own, one of which ends near 1.8 GB/s. They share out the
+    pieces. The first one listens at `listen`, each further one at the next port from that + 4 on (6885 and so on) or,
+    where that is taken, at a free one; firewalls must admit these ports. `auto`: one for each 1.8 GB/s of the fastest
+    link and four cores, at most 4; 1 where no interface reports its speed. One alone where `advertise` has a port, and
+    for private snapshots."""
     trust: Literal["mirrors", "coordinator"] = "mirrors"
     """What confirms the files of a commit: `mirrors`: a torrent is used if a mirror lists the same files;
     `coordinator`: without asking a mirror, for clusters that reach none."""
@@ -52,7 +58,11 @@ class SwarmSettings(Section):
     origin_budget: float = Field(default=1.05, ge=0)
     """Copies of a snapshot that all peers of a coordinator together may download from the mirrors; 0: unlimited."""
     zone: str = ""
-    """Rack or site of this node. Trackers return mainly peers of the same zone."""
+    """Rack or site of this node. Trackers return mainly peers of the same zone, and nodes pull pieces that only other
+    zones have from nodes there, each piece once for each zone."""
+    piece_port: int | None = Field(default=None, ge=0, le=0xFFFF)
+    """Port at which a node in a zone serves pieces to nodes of other zones over HTTP, on the host of `listen`. None:
+    6880 or, where that is taken or on loopback, a free one."""
 
     @field_validator("advertise", mode="before")
     @classmethod

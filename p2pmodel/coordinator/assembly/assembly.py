@@ -23,11 +23,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from p2pmodel.coordinator.assembly.partial_torrents import partial_torrent_bytes, trees_of
+from p2pmodel.coordinator.assembly.partial_torrents import assembly_layout, partial_torrent_bytes, trees_of
 from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.leases import Leases
 from p2pmodel.core.content.bitfield import pieces_of
-from p2pmodel.core.content.layout import Layout, piece_length_for
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.merkle import HASH, FileTree
 
@@ -151,8 +150,3 @@ class Assembly:
             most = demand.leased.bit_count()
         reduced = replace(demand, scarce=demand.scarce & ~held, from_seeders=False, want=min(demand.want, most))
         self._leases.update(name, reduced, now, address=self._addresses[name])
-
-
-def assembly_layout(manifest: Manifest) -> Layout:
-    """The layout of the torrent that an assembly of `manifest` makes."""
-    return Layout([(file.path, file.size) for file in manifest.files], piece_length_for(manifest.total_size))

@@ -8,13 +8,19 @@ peer has those pieces and no peer requests them.
 import hashlib
 from collections.abc import Callable, Mapping
 
-from p2pmodel.core.content.layout import Layout
+from p2pmodel.core.content.layout import Layout, piece_length_for
+from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.merkle import FileTree, tree_of
 
 MAX_PARTIAL_TORRENTS = 16
 """Most partial torrents of a snapshot: what is left to exchange at the end is less than one of them."""
 MIN_BYTES = 8 << 20
 """Bytes of the smallest one: connecting in its swarm takes time, too."""
+
+
+def assembly_layout(manifest: Manifest) -> Layout:
+    """The layout of the torrent that an assembly of `manifest` makes."""
+    return Layout([(file.path, file.size) for file in manifest.files], piece_length_for(manifest.total_size))
 
 
 def partial_torrent_bytes(total: int) -> int:

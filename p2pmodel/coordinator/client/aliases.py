@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from p2pmodel.coordinator.alias_messages import ALIASES, ROLLBACK, Alias, alias_of
+from p2pmodel.coordinator.catalog_messages import ALIASES, ROLLBACK, Alias, alias_of
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import call
 from p2pmodel.core.content.names import Reference, RepoId

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from p2pmodel.coordinator.alias_messages import NAME_HEADER, check_alias
+from p2pmodel.coordinator.catalog_messages import NAME_HEADER, check_alias
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import (
     NETWORK_ERRORS,

@@ -53,7 +53,7 @@ def _no_redirects() -> aiohttp.TraceConfig:
 
 
 class PeerState(Protocol):
-    """What a peer sends to its coordinator."""
+    """The messages that a peer sends to its coordinator."""
 
     def opening(self) -> Sequence[str]:
         """Messages that begin each connection."""

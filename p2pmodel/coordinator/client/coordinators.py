@@ -8,8 +8,7 @@ from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.urls import public_name
-from p2pmodel.coordinator.token_files import local_token_file, read_tokens
-from p2pmodel.coordinator.tokens import announce_url
+from p2pmodel.coordinator.tokens import announce_url, local_token_file, read_tokens
 from p2pmodel.errors import InvalidInput
 from p2pmodel.tls import NO_FILES, TlsFiles
 
@@ -90,7 +89,7 @@ def trackers_with(trackers: Sequence[str], coordinators: Sequence[Coordinator]) 
 
 
 def foreign_trackers(trackers: Sequence[str], coordinators: Sequence[Coordinator]) -> tuple[str, ...]:
-    """Those of `trackers` that do not belong to one of `coordinators`, whatever their announce keys are."""
+    """The `trackers` that belong to none of `coordinators`, whatever their announce keys are."""
     return tuple(t for t in trackers if not any(t.startswith(f"{each.url}/announce") for each in coordinators))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import aiohttp
 
+from p2pmodel.coordinator.catalog_messages import SIGNATURES
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.transport import JSON_BODY, NETWORK_ERRORS, call, session
-from p2pmodel.coordinator.signature_messages import SIGNATURES
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.http_pool import HttpPool, read_bounded
 from p2pmodel.trust.signatures.statement import MAX_FILE, SignedStatement, read

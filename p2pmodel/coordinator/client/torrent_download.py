@@ -17,7 +17,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.egress import MALFORMED, PUBLIC, Egress
 from p2pmodel.core.network.proxies import DIRECT, Proxies, Proxy
 from p2pmodel.core.network.urls import shown
-from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable
+from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, Unavailable, restored
 from p2pmodel.http_pool import HttpPool, PeerResponse, read_bounded, session, through
 from p2pmodel.origin.failures import Refused, forbidden, forbidden_in, reason_of
 from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, target_of
@@ -134,7 +134,8 @@ async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
     if response.status == 404:
         raise NotFound(f"{name} does not exist", hint="check the address")
     if response.status != 200:
-        raise Unavailable(f"{name} answered {response.status}", hint="check the address, or try later")
+        hint = "check the address, or try later"
+        raise restored("", f"{name} answered {response.status}", hint=hint, status=response.status)
     if response.content_type == "text/html":
         raise BadTorrent(f"{name} is a web page", hint="give the address of the .torrent itself")
     data = await read_bounded(response, MAX_TORRENT_SIZE)

@@ -10,8 +10,7 @@ peers of its address lease and do not deliver: their leases are quiet, or they l
 from collections import Counter
 from collections.abc import Iterable
 
-from p2pmodel.coordinator.leases.delivery_record import UNPROVEN
-from p2pmodel.coordinator.leases.peer import LeasePeer, Standing
+from p2pmodel.coordinator.leases.peer import UNPROVEN, LeasePeer, Standing
 
 SHARE = 2
 """A peer may hold an equal share of the free pieces, divided by this, before it has delivered much."""
@@ -118,12 +117,23 @@ class LeaseCounts:
         most = peer.record.most(max((free + held) // (SHARE * present), 1))
         if peer.record.proven:
             return most - held
-        at_address = self._unproven_at[peer.address]
-        of_address = max(min((free + at_address) // SHARE, MOST_OF_ADDRESS), LEAST_OF_ADDRESS)
-        room = of_address - max(at_address - self._quiet_at[peer.address], 0)
         if self.delivering and self._standing(peer) == "doubtful":
             most = 1
-        return min(most - held, room)
+        return min(most - held, self._room_at(peer.address, free))
+
+    def may_adopt(self, peer: LeasePeer, free: int) -> int:
+        """Leases that a new peer may report as its own, with `free` pieces that no peer downloads.
+
+        More than the peer would get anew: it is downloading these pieces, and another would download them again.
+        """
+        most = 1 if self._standing(peer) == "doubtful" else UNPROVEN
+        return max(min(most, self._room_at(peer.address, free)), 0)
+
+    def _room_at(self, address: str, free: int) -> int:
+        """Leases that peers of `address` that do not deliver may get in addition."""
+        held = self._unproven_at[address]
+        most = max(min((free + held) // SHARE, MOST_OF_ADDRESS), LEAST_OF_ADDRESS)
+        return most - max(held - self._quiet_at[address], 0)
 
     def _standing(self, peer: LeasePeer) -> Standing:
         if peer.record.proven:

@@ -15,9 +15,9 @@ get it from that peer. So a source sends each piece about once, and always sends
    last one was: a slow link is quick for a moment now and then, and slow again with the piece that all wait for. A
    peer's own download rate does not decide, since it depends on which peer gets the leases: one that got some more at
    first was the quickest then, and got all of them.
-6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue; then
-   another peer gets the piece. Peers that lease and do not deliver are doubtful: they get few leases, none of the last
-   pieces, and then none (`lease_counts`, `seats`, `delivery_record`).
+6. A lease ends with its holder's connection, after `SILENCE` seconds without a message, or when it is overdue or
+   overtaken (`late_leases`); then another peer gets the piece. Peers that lease and do not deliver are doubtful: they
+   get few leases, none of the last pieces, and then none (`lease_counts`, `seats`, `peer`).
 7. A peer for which no piece is free takes over a lease that is late (`late_leases`).
 8. Bytes from mirrors are counted against the swarm's budget before they are leased (`origin_budget`).
 
@@ -29,15 +29,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from p2pmodel.coordinator.leases.delivery_record import PROVE_WITHIN
 from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.grant_table import GrantTable
-from p2pmodel.coordinator.leases.late_leases import late_leases
+from p2pmodel.coordinator.leases.late_leases import ended_leases, late_leases
 from p2pmodel.coordinator.leases.lease_counts import LeaseCounts
 from p2pmodel.coordinator.leases.origin_budget import OriginBudget
-from p2pmodel.coordinator.leases.peer import OUT_FOR, SILENCE, LeasePeer
+from p2pmodel.coordinator.leases.peer import OUT_FOR, SILENCE, LeasePeer, NamedPeer, by_address, by_leases
 from p2pmodel.coordinator.leases.seats import SLOW, Seats
-from p2pmodel.coordinator.leases.turns import NamedPeer, by_address, by_leases
 from p2pmodel.core.content.bitfield import bits_of, pieces_of
 
 FEW = 3.0
@@ -45,16 +43,10 @@ FEW = 3.0
 PROBATION = 5.0
 """Multiples of the time of a slow peer's leases after which it is tried with another one, if the rest takes `SLOW`
 times as long."""
-OVERDUE = 8.0
-"""Multiples of the usual time after which a lease is given to another peer, too."""
-OVERDUE_AT_LEAST = 20.0
-"""Seconds before which no lease of a peer that delivers is overdue."""
 SLOW_LINK = 100_000
 """Bytes a second that the first piece of a peer comes with at least."""
-LOOK_AT_QUIET = 0.5
-"""Seconds between two counts of quiet leases."""
-MOST_ADOPTED = 16
-"""Leases that a new peer may report."""
+LOOK_AT_LEASES = 0.5
+"""Seconds between two looks at the leases that are out, whether they are quiet or overtaken."""
 
 
 class Leases:
@@ -104,8 +96,9 @@ class Leases:
         """Bytes that all peers, present or gone, have downloaded from mirrors."""
         return self._budget.spent
 
-    def update(self, name: str, demand: Demand, now: float, *, address: str = "") -> None:
-        """Take the state of the peer `name` at `address`. Leased pieces that it no longer lacks count as delivered."""
+    def update(self, name: str, demand: Demand, now: float, *, address: str = "", elsewhere: int = 0) -> None:
+        """Take the state of the peer `name` at `address`. Leased pieces that it no longer lacks count as delivered.
+        Pieces that it gets `elsewhere` are not leased to it."""
         demand = replace(demand, scarce=demand.scarce & self._all)
         peer = self._peers.get(name)
         if peer is None:
@@ -113,8 +106,7 @@ class Leases:
         before = peer.demand
         lost_seeders = before.from_seeders and not demand.from_seeders
         self._on_mirrors += before.from_seeders - demand.from_seeders
-        peer.demand = demand
-        peer.seen = now
+        peer.demand, peer.seen, peer.wanted = demand, now, demand.scarce & ~elsewhere
         done = {piece: since for piece, since in peer.leased.items() if not demand.scarce >> piece & 1}
         late = self._late(name, peer, from_mirrors=not before.from_seeders)
         self._counts.note(peer)
@@ -162,15 +154,15 @@ class Leases:
     # -- peers -----------------------------------------------------------------------------------------------
 
     def _add(self, name: str, demand: Demand, now: float, address: str) -> LeasePeer:
-        """Add a peer; leases that it reports are its own, if no other peer has them, and it may hold that many."""
+        """Add a peer; leases that it reports are its own, as far as no other peer has them and it may have so many."""
         self._on_mirrors += not demand.from_seeders
         self._next_expiry = min(self._next_expiry, now + SILENCE)
         origin = self._budget.enter(name, demand.origin_bytes)
         peer = self._peers[name] = LeasePeer(demand, now, address, origin)
         self._counts.enter(peer)
-        reported = demand.leased & self._all & ~self._taken
-        most = min(max(self._counts.may_hold(peer, reported.bit_count(), len(self._peers)), 0), MOST_ADOPTED)
-        self._begin(name, bits_of(islice(pieces_of(reported), most)), now)
+        free = self._all & ~self._taken
+        most = self._counts.may_adopt(peer, free.bit_count())
+        self._begin(name, bits_of(list(islice(pieces_of(demand.leased & free), most))), now)
         return peer
 
     def _late(self, name: str, peer: LeasePeer, *, from_mirrors: bool) -> dict[int, float]:
@@ -236,7 +228,7 @@ class Leases:
             self._give(name, peer, now, most=1 if is_slow else None)
             if not self._has_room(doubtful=False):
                 return []
-            if not is_slow and peer.waits and not peer.demand.scarce & ~self._taken:
+            if not is_slow and peer.waits and not peer.wanted & ~self._taken:
                 idle.append((name, peer))
         return idle
 
@@ -254,7 +246,7 @@ class Leases:
             self._give(name, peer, now, most=len(peer.leased) + 1)
             if not self._has_room(doubtful=True):
                 return []
-            if peer.waits and not peer.demand.scarce & ~self._taken:
+            if peer.waits and not peer.wanted & ~self._taken:
                 idle.append((name, peer))
         return idle
 
@@ -263,7 +255,7 @@ class Leases:
         late = late_leases(self._peers, self._seats, now, delivering=delivering)
         pieces = bits_of(late)
         for name, peer in idle if pieces else ():
-            mine = pieces & peer.demand.scarce & ~bits_of(peer.leased)
+            mine = pieces & peer.wanted & ~bits_of(peer.leased)
             room = self._room_of(peer, 0)
             while mine and room > 0:
                 lowest = mine & -mine
@@ -279,8 +271,11 @@ class Leases:
                     self._move_to_end(name)
 
     def _is_slow(self, peer: LeasePeer) -> bool:
-        usual = self._seats.usual  # 0: no piece has come, so a time says nothing of a peer
-        return (usual > 0 and peer.took > self._slow * usual) or self._is_late(peer)
+        if usual := self._seats.usual:  # 0: no piece has come, so a time says nothing of a peer
+            oldest = min(peer.leased.values(), default=self._seats.front)
+            if max(peer.took, self._seats.front - oldest) > self._slow * usual:
+                return True
+        return self._is_late(peer)
 
     def _is_late(self, peer: LeasePeer) -> bool:
         """Whether others would wait at the end for this peer: with few deliveries, its longest time is assumed."""
@@ -318,7 +313,7 @@ class Leases:
         return room
 
     def _give(self, name: str, peer: LeasePeer, now: float, *, most: int | None = None) -> None:
-        free = peer.demand.scarce & ~self._taken
+        free = peer.wanted & ~self._taken
         room = self._room_of(peer, free.bit_count())
         if most is not None:
             room = min(room, most - len(peer.leased))
@@ -335,6 +330,7 @@ class Leases:
         begun = list(pieces_of(pieces))
         peer.leased |= dict.fromkeys(begun, now)
         self._taken |= pieces
+        self._next_expiry = min(self._next_expiry, now + LOOK_AT_LEASES)
         self._grants.changed(name)
         for piece in begun:
             peer.lapsed.pop(piece, None)
@@ -376,23 +372,18 @@ class Leases:
         for name, peer in list(self._peers.items()):
             while peer.delivered and now - peer.delivered[0][0] > OUT_FOR:
                 self._taken &= ~peer.delivered.pop(0)[1]
-            overdue = self._overdue(peer)
-            if late := [piece for piece, since in peer.leased.items() if now - since > overdue]:
+            shared = peer.demand.from_seeders and self._slow < float("inf")
+            if late := ended_leases(peer, self._seats, now, shared=shared):
                 if not peer.record.proven:
                     self._counts.lose(peer.address)
                 peer.record.lapse(now)
-                self._forfeit(name, late)
+                self._forfeit(name, list(late))
                 self._move_to_end(name)
-                peer.note(overdue, now)
+                peer.note(now - min(late.values()), now, ended=True)
         self._seats.look(self._peers.values(), now)
         self._next_expiry = min((peer.earliest_expiry for peer in self._peers.values()), default=float("inf"))
         if self._counts.any_out:
-            self._next_expiry = min(self._next_expiry, now + LOOK_AT_QUIET)
-
-    def _overdue(self, peer: LeasePeer) -> float:
-        """Seconds after which a lease of this peer ends without a delivery."""
-        least = OVERDUE_AT_LEAST if peer.record.proven else max(PROVE_WITHIN, self._seats.first)
-        return max(least, OVERDUE * self._seats.usual)
+            self._next_expiry = min(self._next_expiry, now + LOOK_AT_LEASES)
 
     def _forfeit(self, name: str, pieces: Sequence[int]) -> None:
         """End leases of which no delivery has come. A late one counts."""

@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from p2pmodel.coordinator.leases.demand import Complaint, Demand, Grant
+from p2pmodel.coordinator.leases.demand import Complaint, Crossing, Demand, Grant
 from p2pmodel.coordinator.rollout.messages import report_plain
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.coordinator.tracker.sources import Source
@@ -28,8 +28,10 @@ HEARTBEAT = 1.0
 """Longest time between two messages of a peer, in seconds."""
 MOST_COMPLAINTS = 16
 """Complaints in one message; further ones are ignored."""
-MAX_MESSAGE = 1 << 20
-"""Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64."""
+MOST_UNREACHABLE = 16
+"""Addresses of unreachable nodes in one message; further ones are ignored."""
+MAX_MESSAGE = 1 << 21
+"""Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64, and a demand has three."""
 
 _INFO_HASH = re.compile(r"[0-9a-f]{64}")
 _SOURCE = tuple(field.name for field in fields(Source))
@@ -67,7 +69,7 @@ def demand_text(demand: Demand, piece_count: int, report: NodeReport | None = No
 def plain_demand(demand: Demand, piece_count: int, report: NodeReport | None = None) -> dict[str, Any]:
     """`demand` and `report` as values for JSON."""
     plain = asdict(demand)
-    for name in ("scarce", "leased"):
+    for name in ("scarce", "leased", "held"):
         field = plain[name].to_bytes(-(-piece_count // 8), "little")
         plain[name] = base64.b64encode(field).decode()
     return plain if report is None else plain | {"report": report_plain(report)}
@@ -91,6 +93,9 @@ def demand_of(plain: dict[str, Any]) -> Demand:
                 -MOST_COMPLAINTS:
             ],
             cut_off=bool(plain.get("cut_off", False)),
+            held=_bits(plain.get("held", "")),
+            token=str(plain.get("token", "")),
+            unreachable=tuple(map(str, plain.get("unreachable", ())))[-MOST_UNREACHABLE:],
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"the message is not a peer's demand: {error!r}") from None
@@ -112,6 +117,7 @@ def parse_message(text: str) -> CoordinatorMessage:
                 peers=_count(grant["peers"]),
                 origin_bytes=_count(grant["origin_bytes"]),
                 refused=bool(grant["refused"]),
+                crossings=_crossings(grant.get("crossings")),
             ),
             tuple(Source(*(str(s[name]) for name in _SOURCE)) for s in plain["sources"]),
             late=bool(plain["late"]),
@@ -133,6 +139,12 @@ def object_of(text: str) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise InvalidInput("the message is not a JSON object")
     return plain
+
+
+def _crossings(plain: Any) -> tuple[Crossing, ...] | None:
+    if plain is None:
+        return None
+    return tuple(Crossing(_count(c["piece"]), str(c["address"]), str(c["token"])) for c in plain)
 
 
 def _bits(text: str) -> int:

@@ -11,18 +11,27 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.network.addresses import parsed_address
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """What a coordinator knows of a node. `address`: where its request comes from; `claimed`: further addresses that it
+    """A node as its coordinator knows it. `address`: where its request comes from; `claimed`: further addresses that it
     names as its own. `certificate`: the name in its client certificate; `publisher`: the name
-    of the publisher with the token that it has sent. Both are "" without one."""
+    of the publisher with the token that it has sent. Both are "" without one. `name`: what tells it from other members;
+    "" for one with the token of all."""
 
     address: str
     claimed: tuple[str, ...] = ()
     certificate: str = ""
     publisher: str = ""
+    name: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of them, in one spelling; those of IPv4 inside IPv6 as such."""
+        known = (parsed_address(each) for each in (self.address, *self.claimed))
+        return tuple(dict.fromkeys(str(each) for each in known if each is not None))
 
 
 class SnapshotAccess(Protocol):
@@ -55,16 +64,9 @@ class RevokedNodes:
         names = [name for name in (node.certificate, node.publisher) if name]
         if any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self._patterns):
             return "this node is revoked"
-        try:
-            addresses = [_plain(text) for text in (node.address, *node.claimed)]
-        except ValueError:
+        addresses = [parsed_address(text) for text in (node.address, *node.claimed)]
+        if None in addresses:
             return "the address of this node is unknown"
         if any(address in network for address in addresses for network in self._networks):
             return "this node is revoked"
         return ""
-
-
-def _plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -37,12 +37,16 @@ class MembershipRequest:
 class MembershipGrant:
     """`certificate` (PEM) opens the swarm for this node. `admitted`: addresses of the nodes in it; `barred`: addresses
     of nodes that were put out: connections to them must end. `withdrawn`: serial numbers (hexadecimal) of certificates
-    of such nodes that have not expired."""
+    of such nodes that have not expired. `http_only`: the `barred` addresses that a node in the swarm has, too: sources
+    serve them, and the certificate decides. `http_only_for`: seconds for which that holds for this node's own
+    addresses; 0 if it does for none."""
 
     certificate: str = field(repr=False)
     admitted: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    http_only: tuple[str, ...] = ()
+    http_only_for: float = 0.0
 
 
 def membership_path(info_hash: str) -> str:
@@ -70,8 +74,12 @@ def parse_membership(text: str) -> MembershipGrant:
     certificate = plain.get("certificate")
     if not isinstance(certificate, str) or len(certificate) > _MOST_PEM:
         raise InvalidInput("the message holds no certificate")
-    admitted, barred = (_addresses(plain.get(name, ())) for name in ("admitted", "barred"))
-    return MembershipGrant(certificate, admitted, barred, _serials(plain.get("withdrawn", ())))
+    admitted, barred, http_only = (_addresses(plain.get(name, ())) for name in ("admitted", "barred", "http_only"))
+    seconds = plain.get("http_only_for", 0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        raise InvalidInput("the message does not say for how many seconds this node exchanges over HTTP alone")
+    withdrawn = _serials(plain.get("withdrawn", ()))
+    return MembershipGrant(certificate, admitted, barred, withdrawn, http_only, float(seconds))
 
 
 def _object(text: str) -> dict[str, Any]:

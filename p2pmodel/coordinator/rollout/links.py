@@ -26,7 +26,7 @@ class LinkRate:
 
 @dataclass(frozen=True, slots=True)
 class NodeLinks:
-    """What is known of a node's links: into it, out of it, and from the mirrors to it. None: not known. `mirroring`: a
+    """The known links of a node: into it, out of it, and from the mirrors to it. None: not known. `mirroring`: a
     seeder there mirrors the snapshot for the others."""
 
     down: LinkRate | None = None

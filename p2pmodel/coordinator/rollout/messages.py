@@ -275,7 +275,7 @@ def _checks(plain: Any) -> tuple[PreflightCheck, ...]:
 
 
 def _links_plain(links: NodeLinks) -> dict[str, Any]:
-    """What is known of them: `[bytes a second, source]` of each."""
+    """The known links as `[bytes a second, source]` each."""
     rates = {"down": links.down, "up": links.up, "mirrors": links.mirrors}
     known: dict[str, Any] = {name: [each.rate, each.source] for name, each in rates.items() if each}
     return known | ({"mirroring": True} if links.mirroring else {})
@@ -291,7 +291,7 @@ def _rate(plain: Any) -> LinkRate | None:
         return None
     rate, source = plain
     if source not in RATE_SOURCES or _count(rate) == 0:
-        raise ValueError("a rate is none")
+        raise ValueError("a rate is not a number")
     return LinkRate(rate, cast("RateSource", source))
 
 

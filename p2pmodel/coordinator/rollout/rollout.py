@@ -60,7 +60,7 @@ ALL = MinReady(100, percent=True)
 
 @dataclass(frozen=True, slots=True)
 class RolloutSpec:
-    """What is rolled out: a snapshot, to which nodes, through which gates, in how many seconds.
+    """The order for a roll-out: a snapshot, the nodes, the gates, and a deadline in seconds.
 
     Without `nodes` every node that reports counts, and `min_ready` is a number. Raises InvalidInput for values out of
     bounds.

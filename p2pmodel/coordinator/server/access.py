@@ -11,11 +11,11 @@ from aiohttp import WSCloseCode, web
 from p2pmodel.coordinator.server.credentials import CALLER, Caller, Credentials, Rights
 from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
 from p2pmodel.core.content.names import RepoId
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.errors import AccessDenied, P2PModelError, Unavailable
 from p2pmodel.http.admission.access import WRONG_TOKEN
 from p2pmodel.http.admission.authorization import LocalUsers, presented_by
-from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.trust.access.authoriser import NO_CLIENTS, ClientAccess
 from p2pmodel.trust.access.policy import ANYONE, LOCAL, Subject, Verb
 
 LOOK_EVERY = 1.0
@@ -46,7 +46,7 @@ class CoordinatorAccess:
         return self._authoriser.may_change
 
     async def caller(self, request: web.Request, least: Rights, verb: Verb | None = None) -> Caller:
-        """The caller of a request, with at least the rights `least`. A wrong token is marked for the brake.
+        """The caller of a request, with at least the rights `least`. A wrong token is marked for the throttle.
 
         `verb`: what the request does with no single repository; None: its handler asks for the repository.
         """
@@ -132,7 +132,7 @@ class CoordinatorAccess:
         if self._audit is not None:
             self._audit.refuse(subject.label, reason, request.remote or "", verb, str(repo or ""))
 
-    def _unnamed(self, presented: Presented) -> Subject:
+    def _unnamed(self, presented: RequestCredentials) -> Subject:
         """The client without a token. With a token for members the own user needs it, too."""
         if presented.certificate:
             return Subject("certificate", presented.certificate)

@@ -15,19 +15,17 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from p2pmodel.config.sections.coordinator import QuotaSettings
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings, QuotaSettings
 from p2pmodel.coordinator.server import tracker as tracker_protocol
 from p2pmodel.coordinator.server.access import CoordinatorAccess, RepositoryOf
 from p2pmodel.coordinator.server.assembly_routes import DEFAULT_QUOTAS, AssemblyRoutes
-from p2pmodel.coordinator.server.catalog.alias_routes import AliasRoutes
 from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
-from p2pmodel.coordinator.server.catalog.catalog_routes import CatalogRoutes
+from p2pmodel.coordinator.server.catalog.catalog_routes import AliasRoutes, CatalogRoutes
 from p2pmodel.coordinator.server.catalog.publication import MAX_TORRENT
-from p2pmodel.coordinator.server.catalog.signatures import SignatureRoutes, SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import SignatureRoutes, SignatureStore
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Caller, Credentials, Rights
-from p2pmodel.coordinator.server.lease_routes import LeaseRoutes
+from p2pmodel.coordinator.server.lease_routes import LeaseRoutes, always_reached
 from p2pmodel.coordinator.server.metrics import CoordinatorMetrics
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
@@ -39,11 +37,10 @@ from p2pmodel.coordinator.tracker import codec
 from p2pmodel.coordinator.tracker.announce_texts import UNTRUSTED_PROXY
 from p2pmodel.coordinator.tracker.sources import Sources
 from p2pmodel.errors import AccessDenied, P2PModelError, UpgradeRequired
-from p2pmodel.http.admission.client_certificates import has_certificate
+from p2pmodel.http.admission.peer_identity import has_certificate
 from p2pmodel.http.error_responses import FAILURES, error_middleware, error_response, json_http_errors, outward
-from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
-from p2pmodel.http.traffic import Traffic
-from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
+from p2pmodel.http.exposition import HEALTH, METRICS, Traffic, handle_health, metrics_handler
+from p2pmodel.trust.access.authoriser import NO_CLIENTS, ClientAccess
 from p2pmodel.trust.access.policy import Verb
 
 _Row = tuple[str, str, Handler, Rights]
@@ -72,7 +69,7 @@ def coordinator_app(
     address: PublicAddress | None = None,
     quotas: QuotaSettings = DEFAULT_QUOTAS,
     rollouts: Rollouts | None = None,
-    signatures: SignatureShelf | None = None,
+    signatures: SignatureStore | None = None,
     certificates: bool = False,
     private: PrivateSwarms | None = None,
     clients: ClientAccess = NO_CLIENTS,
@@ -104,11 +101,11 @@ def coordinator_app(
         is_private=private.covers,
         access=access,
     )
-    signing = SignatureRoutes(SignatureShelf() if signatures is None else signatures)
+    signing = SignatureRoutes(SignatureStore() if signatures is None else signatures)
     watch = SourceWatch(seeders, tracker)
     known = (tracker.counts, watch, leases.origin_bytes, leases.cut_off, private, tracker.unreachable)
     naming = AliasRoutes(Aliases(catalog) if aliases is None else aliases, access)
-    routes = CatalogRoutes(catalog, *known, access, naming.aliases, signing.shelf.signed_by)
+    routes = CatalogRoutes(catalog, *known, access, naming.aliases, signing.store.signed_by, leases.expected.given)
     rolling = RolloutRoutes(rollouts)
     metrics = CoordinatorMetrics(tracker, catalog, rollouts, traffic := Traffic())
     app.cleanup_ctx.extend((rolling.run, private.run))
@@ -148,6 +145,7 @@ def _lease_routes(
         seeders,
         access=access,
         follow_sources=SourceWatch(seeders, tracker).follow,
+        probe=tracker.probes.failure if tracker.probes else always_reached,
         rollouts=rollouts,
         is_held=lambda name: tracker.is_held(bytes.fromhex(name)[:20]),
         budget=budget,

@@ -1,7 +1,7 @@
 """Assemblies over HTTP.
 
-GET    /assemblies/<digest>?revision=NAME         a WebSocket (`sessions`) with `coordinator/assembly_messages`
-GET    /assemblies/<digest>/<info-hash>.torrent   a partial torrent (`coordinator/partial_torrents`)
+GET    /assemblies/<digest>?revision=NAME         a WebSocket (`sessions`) with `coordinator/assembly/messages`
+GET    /assemblies/<digest>/<info-hash>.torrent   a partial torrent (`coordinator/assembly/partial_torrents`)
 DELETE /assemblies/<digest>?info_hash=HASH        withdraw the assembled torrent: a peer found wrong content
 
 Any member may have an assembled torrent withdrawn, but none that a publisher has confirmed. The snapshot then has
@@ -10,8 +10,10 @@ no assembly for `BARREN` seconds: a mirror that sends wrong bytes would do so ag
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp import WSMsgType, web
 from cachetools import TLRUCache
@@ -33,9 +35,8 @@ from p2pmodel.coordinator.server.catalog.catalog import ASSEMBLY, Catalog
 from p2pmodel.coordinator.server.catalog.catalog_routes import MEDIA_TYPE
 from p2pmodel.coordinator.server.catalog.publication import Publication, read_publication
 from p2pmodel.coordinator.server.credentials import CALLER, Credentials
-from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
-from p2pmodel.coordinator.server.rollouts.node_numbers import NodeNumbers
 from p2pmodel.coordinator.server.rollouts.registry import Rollouts
+from p2pmodel.coordinator.server.rollouts.routes import NodeNumbers
 from p2pmodel.coordinator.server.sessions import PeerSession, SessionUpdate, accept, refuse
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId, check_revision, is_commit
@@ -59,6 +60,27 @@ LOOK_EVERY = 1.0
 DEFAULT_QUOTAS = QuotaSettings()
 _ENDED = 1011
 """WebSocket close code: the server cannot continue."""
+
+
+MANIFESTS_AT_ONCE = 8
+"""Manifests that are received at the same time."""
+MANIFESTS_OF_ADDRESS = 2
+
+
+class ManifestTurns:
+    """Bounds the manifests in transit, which are long and kept in memory: MANIFESTS_AT_ONCE together,
+    MANIFESTS_OF_ADDRESS of one address."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MANIFESTS_AT_ONCE)
+        self._by_address: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, address: str) -> AsyncIterator[None]:
+        """Wait for a turn of a client at `address`, and keep it while the context lasts."""
+        own = self._by_address.setdefault(address, asyncio.Semaphore(MANIFESTS_OF_ADDRESS))
+        async with own, self._all:
+            yield
 
 
 class _AssemblySession:
@@ -265,7 +287,7 @@ class AssemblyRoutes:
 
     def _new_session(self, digest: str, manifest: Manifest, founder: str) -> _AssemblySession:
         if self._is_private(manifest.repo):
-            raise InvalidInput(f"{manifest.repo} is private here, and assembled by no swarm: seed it")
+            raise InvalidInput(f"{manifest.repo} is private here, and private snapshots are not assembled: seed it")
         self._check_room(None, founder)
         session = _AssemblySession(
             manifest,
@@ -308,7 +330,7 @@ async def _manifest(socket: web.WebSocketResponse, digest: str) -> Manifest:
                     raise wrong
                 parts.append(message.data)
     except TimeoutError:
-        raise InvalidInput("the manifest did not come") from None
+        raise InvalidInput("the manifest did not arrive") from None
     text = "".join(parts)
     if assembly_digest(text) != digest:
         raise wrong

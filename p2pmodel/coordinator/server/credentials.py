@@ -35,7 +35,7 @@ _PUBLISHER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Rights(IntEnum):
-    """What a caller may do; each includes those below it."""
+    """The rights of a caller; each includes those below it."""
 
     NONE = 0
     MEMBER = 1

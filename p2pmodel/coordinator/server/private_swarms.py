@@ -13,10 +13,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings
 from p2pmodel.coordinator.leases.messages import NGINX_UPGRADE, NO_UPGRADE
 from p2pmodel.coordinator.private.access import NodeIdentity, RevokedNodes, SnapshotAccess
 from p2pmodel.coordinator.private.issued import IssuedCertificates
@@ -32,12 +34,13 @@ from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, NO_TOKENS, Rights
+from p2pmodel.coordinator.server.issued_record import IssuedRecord
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.addresses import parsed_address
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, Unavailable, UpgradeRequired
-from p2pmodel.http.admission.client_certificates import certificate_name
+from p2pmodel.http.admission.peer_identity import certificate_name
 from p2pmodel.trust.access.policy import Verb
-from p2pmodel.trust.certificates.authority import Authority, root_of, serial_of
+from p2pmodel.trust.certificates import Authority, root_of, serial_of
 
 LOOK_EVERY = 0.4
 """Seconds between two judgements of the same node."""
@@ -83,15 +86,14 @@ class _PrivateSwarm:
     members: SwarmMembers
     connected: dict[str, _Member] = field(default_factory=dict)
     addresses: SwarmAddresses = field(default_factory=SwarmAddresses)
-    issued: IssuedCertificates = field(default_factory=IssuedCertificates)
-    withdrawn: tuple[str, ...] = ()
     listed: frozenset[str] = frozenset()
     """The admitted addresses, as its members were told."""
     timer: asyncio.TimerHandle | None = None
 
 
 class PrivateSwarms:
-    """The private swarms of a coordinator. `authority`: None where the coordinator has none; `access` decides."""
+    """The private swarms of a coordinator. `authority`: None where the coordinator has none; `access` decides.
+    `record`: what outlives a restart; without one a restart forgets which certificates are withdrawn."""
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class PrivateSwarms:
         *,
         authority: Authority | None = None,
         access: SnapshotAccess | None = None,
+        record: IssuedRecord | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], dt.datetime] = utc_now,
     ) -> None:
@@ -107,19 +110,29 @@ class PrivateSwarms:
         self._settings = settings
         self._authority = authority
         self._access = access or RevokedNodes(settings.revoked)
+        self._record = record or IssuedRecord()
         self._clock = clock
         self._now = now
         self._swarms: dict[str, _PrivateSwarm] = {}
         self._clients = CoordinatorAccess(NO_TOKENS)
 
     @classmethod
-    def of(cls, catalog: Catalog, settings: PrivateSettings) -> "PrivateSwarms":
-        """Those of a coordinator with `settings`. Reads the authority: blocks for a moment, and raises InvalidInput."""
+    def of(
+        cls,
+        catalog: Catalog,
+        settings: PrivateSettings,
+        *,
+        folder: Path | None = None,
+        note: Callable[[str], None] = lambda _line: None,
+    ) -> "PrivateSwarms":
+        """The private swarms of a coordinator with `settings`; `folder` keeps their state. Reads the authority:
+        blocks for a moment, and raises InvalidInput."""
         if settings.ca_key is None:
             return cls(catalog, settings)
         if settings.ca_file is None:
             raise InvalidInput("private.ca_key needs the certificate of the authority", hint="set private.ca_file")
-        return cls(catalog, settings, authority=Authority.read(settings.ca_file, settings.ca_key))
+        authority = Authority.read(settings.ca_file, settings.ca_key)
+        return cls(catalog, settings, authority=authority, record=IssuedRecord(folder, note))
 
     def admit_by(self, access: CoordinatorAccess) -> None:
         """Follow the rules on clients of `access`, too."""
@@ -215,15 +228,17 @@ class PrivateSwarms:
         with suppress(NotFound):
             publication = self._catalog.by_info_hash(request.match_info["info_hash"].lower())
             if publication.authority is not None and request.remote:
-                self._swarm(publication).members.refuse(request.remote, self._clock())
+                self._swarm(publication).members.refuse(_plain(request.remote), self._clock())
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Judge all nodes again and again, while the application runs. For `cleanup_ctx`."""
-        looking = asyncio.create_task(self._look())
+        """Judge all nodes again and again, and record certificates, while the application runs. For `cleanup_ctx`."""
+        await self._record.load(self._clock())
+        tasks = [asyncio.create_task(each) for each in (self._look(), self._record.run(self._issued))]
         yield
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._record.save(self._issued())
 
     async def close(self, _app: web.Application | None = None) -> None:
         """Close all connections. For `on_shutdown`."""
@@ -236,17 +251,15 @@ class PrivateSwarms:
         for swarm in list(self._swarms.values()):
             for member in swarm.connected.values():
                 if not member.refusal and (refusal := self._refusal(member.node, swarm.publication)):
-                    self._put_out(swarm, member, refusal)
-            self._judge_issued(swarm)
-            now = self._clock()
-            if (swarm.members.addresses(now), swarm.issued.withdrawn(now)) != (swarm.addresses, swarm.withdrawn):
+                    self._put_out(swarm, member, refusal, revoked=True)
+            swarm.members.judge(partial(self._is_refused, swarm.publication))
+            if swarm.members.addresses(self._clock()) != swarm.addresses:
                 self._tell(swarm)
-            if not swarm.connected and not swarm.members.addresses(now).barred and not swarm.issued:
+            if not swarm.connected and swarm.members.idle:
                 self._swarms.pop(swarm.publication.info_hash, None)
 
-    def _judge_issued(self, swarm: _PrivateSwarm) -> None:
-        publication = swarm.publication
-        swarm.issued.judge(lambda node: bool(self._refusal(node, publication)))
+    def _issued(self) -> dict[str, IssuedCertificates]:
+        return {info_hash: swarm.members.issued for info_hash, swarm in self._swarms.items()}
 
     async def _look(self) -> None:
         while True:
@@ -256,7 +269,7 @@ class PrivateSwarms:
     async def _serve(self, swarm: _PrivateSwarm, member: _Member) -> None:
         """Send the state whenever it changes, until the connection ends or the node is put out."""
         swarm.connected[member.name] = member
-        swarm.members.enter(member.name, member.node.address, member.asked.addresses)
+        swarm.members.enter(member.name, member.node, self._clock(), request=member.asked.request)
         self._tell_soon(swarm)
         works = [asyncio.create_task(self._send_all(swarm, member))]
         if self._clients.may_change:
@@ -271,7 +284,6 @@ class PrivateSwarms:
             await asyncio.gather(*works, return_exceptions=True)
             del swarm.connected[member.name]
             swarm.members.leave(member.name, self._clock())
-            swarm.issued.leave(member.name)
 
     async def _send_all(self, swarm: _PrivateSwarm, member: _Member) -> None:
         while True:
@@ -284,8 +296,9 @@ class PrivateSwarms:
                 return
             if self._clock() - member.renewed >= self._settings.lifetime / 2:
                 self._renew(swarm.publication, member)
-            known = swarm.addresses
-            state = MembershipGrant(member.certificate, known.admitted, known.barred, swarm.withdrawn)
+            known, seconds = swarm.addresses, swarm.members.http_only_for(member.name, self._clock())
+            lists = (known.admitted, known.barred, known.withdrawn, known.http_only)
+            state = MembershipGrant(member.certificate, *lists, seconds)
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await member.socket.send_str(text_of(state))
@@ -300,11 +313,10 @@ class PrivateSwarms:
         self._put_out(swarm, member, error.what)
         self._tell(swarm)
 
-    def _put_out(self, swarm: _PrivateSwarm, member: _Member, refusal: str) -> None:
+    def _put_out(self, swarm: _PrivateSwarm, member: _Member, refusal: str, *, revoked: bool = False) -> None:
         """The caller tells the others."""
         member.refusal = refusal
-        swarm.members.put_out(member.name, self._clock())
-        swarm.issued.withdraw(member.name)
+        swarm.members.put_out(member.name, self._clock(), revoked=revoked)
         member.changed.set()
 
     def _renew(self, publication: Publication, member: _Member) -> None:
@@ -320,12 +332,14 @@ class PrivateSwarms:
         )
         member.certificate, member.renewed = pem.decode(), self._clock()
         until = member.renewed + self._settings.lifetime
-        self._swarm(publication).issued.add(serial_of(pem), member.name, member.node, until)
+        issued = self._swarm(publication).members.issued
+        issued.add(serial_of(pem), member.name, member.node, until, request=member.asked.request)
 
     def _swarm(self, publication: Publication) -> _PrivateSwarm:
         known = self._swarms.get(publication.info_hash)
         if known is None:
-            known = _PrivateSwarm(publication, SwarmMembers(self._settings.lifetime))
+            issued = self._record.restored(publication.info_hash)
+            known = _PrivateSwarm(publication, SwarmMembers(self._settings.lifetime, issued))
             self._swarms[publication.info_hash] = known
         return known
 
@@ -339,9 +353,8 @@ class PrivateSwarms:
         if swarm.timer is not None:
             swarm.timer.cancel()
             swarm.timer = None
-        now = self._clock()
-        swarm.addresses, swarm.withdrawn = swarm.members.addresses(now), swarm.issued.withdrawn(now)
-        swarm.listed = frozenset(str(parsed_address(each)) for each in swarm.addresses.admitted)
+        swarm.addresses = swarm.members.addresses(self._clock())
+        swarm.listed = frozenset(swarm.addresses.admitted)
         loop = asyncio.get_running_loop()
         for member in swarm.connected.values():
             if member.told:
@@ -356,6 +369,9 @@ class PrivateSwarms:
                 f"{publication.repo} is private: {refusal}", hint="ask the operator of the coordinator for access"
             )
 
+    def _is_refused(self, publication: Publication, node: NodeIdentity) -> bool:
+        return bool(self._refusal(node, publication))
+
     def _refusal(self, node: NodeIdentity, publication: Publication) -> str:
         return self._access.refusal(node, publication.repo, publication.commit)
 
@@ -363,7 +379,13 @@ class PrivateSwarms:
 def _identity(request: web.Request) -> NodeIdentity:
     caller = request[CALLER]
     publisher = caller.name if caller.rights >= Rights.PUBLISHER else ""
-    return NodeIdentity(request.remote or "", certificate=certificate_name(request), publisher=publisher)
+    certificate = certificate_name(request)
+    return NodeIdentity(_plain(request.remote or ""), (), certificate, publisher, certificate or caller.name)
+
+
+def _plain(address: str) -> str:
+    """An address in one spelling, that of IPv4 for one inside IPv6; "" if it is none."""
+    return str(parsed_address(address) or "")
 
 
 async def _request(socket: web.WebSocketResponse) -> MembershipRequest:
@@ -372,7 +394,7 @@ async def _request(socket: web.WebSocketResponse) -> MembershipRequest:
         async with asyncio.timeout(REQUEST_SECONDS):
             message = await socket.receive()
     except TimeoutError:
-        raise InvalidInput("the certificate request did not come") from None
+        raise InvalidInput("the certificate request did not arrive") from None
     if message.type is not WSMsgType.TEXT:
         raise InvalidInput("the first message is not a certificate request")
     return parse_request(message.data)

@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -79,9 +79,13 @@ class SessionUpdate:
     assembled: str = ""
     left: int = 0
     partial_torrents: tuple[str, ...] = ()
+    expects_more: bool = False
+    """Whether more peers are about to come: the only one is not told that it is alone."""
 
     def message_to(self, peer: SessionPeer, grant: Grant) -> CoordinatorMessage:
         """The message to one peer."""
+        if self.expects_more and grant.peers == 1:
+            grant = replace(grant, peers=2)
         late = peer.joined > self.late_after
         return CoordinatorMessage(
             grant,
@@ -247,7 +251,7 @@ def _same(one: CoordinatorMessage, other: CoordinatorMessage) -> bool:
 
 
 def _essence(grant: Grant) -> tuple[object, ...]:
-    return grant.pieces, grant.refused, grant.peers > 1
+    return grant.pieces, grant.refused, grant.peers > 1, grant.crossings
 
 
 def _short(text: str) -> bytes:

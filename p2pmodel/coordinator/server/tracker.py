@@ -22,7 +22,7 @@ from aiohttp import web
 from cachetools import TTLCache
 
 from p2pmodel.config.sections.coordinator import TrackerSettings
-from p2pmodel.coordinator.complaints import ComplaintBox, warning_text
+from p2pmodel.coordinator.complaints import Complaints
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.tracker import codec
 from p2pmodel.coordinator.tracker.announce_texts import (
@@ -31,8 +31,11 @@ from p2pmodel.coordinator.tracker.announce_texts import (
     UNTRUSTED_PROXY,
     not_admitted,
     unreachable,
+    warning_text,
 )
-from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, Counts, TrackedSwarms
+from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, TrackedSwarms
+from p2pmodel.coordinator.tracker.link_graph import COMPLETE
+from p2pmodel.coordinator.tracker.tracked_swarm import Counts
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound, P2PModelError
 from p2pmodel.http.admission.forwarded import is_forwarded
@@ -42,9 +45,12 @@ MIN_INTERVAL = 5
 _SOON = 10
 """Seconds between announces of a client that no other can connect to, and of a source."""
 _ALONE = 4
-"""Of a client that knows no other: it learns of the next one, and whether it can connect to it, within ten seconds."""
+"""Seconds between announces of a client without peers: it learns of the next peer within ten seconds."""
+_LATEST = 4
+"""Seconds until the second announce of a client that comes last into a large swarm: then it gets as many peers as
+others."""
 _ENDED_FOR = 600.0
-"""Seconds for which a source that could not be used is none; it names itself again every minute."""
+"""Seconds for which a source that could not be used is left out; it names itself again every minute."""
 _MOST_KNOWN = 16_384
 
 
@@ -95,7 +101,7 @@ class Tracker:
         self._full_scrape = full_scrape
         self._lists: Callable[[bytes, str], bool] = everywhere
         self._tracks: Callable[[bytes], bool] = anything
-        self.complaints = ComplaintBox(clock)
+        self.complaints = Complaints(clock)
         """What leaseholders report about peers; passed on in the answers to these peers' announces."""
         self.probes = probes
         self._unreachable: TTLCache[tuple[bytes, bytes], str] = TTLCache(_MOST_KNOWN, 2 * interval, timer=clock)
@@ -145,8 +151,10 @@ class Tracker:
             warnings.append(warning_text(sorted(bad)))
         alone = not answer.peers and not announce.seeding
         soon = bool(failures) or request.announce.role == "source"
+        is_late = announce.event == "started" and answer.counts.seeders + answer.counts.leechers > COMPLETE + 1
         # A client that others cannot find or connect to must find them, soon.
-        interval = min(self._interval, _ALONE if alone else _SOON if soon else self._interval)
+        pause = _ALONE if alone else _LATEST if is_late else _SOON if soon else self._interval
+        interval = min(self._interval, pause)
         return codec.announce_response(
             request,
             answer,
@@ -189,13 +197,16 @@ class Tracker:
         if it is `alive`, else from its next announce on. A process that takes its place is a source until it is tried.
         """
         if endpoint := _endpoint(peer):
-            self._ended_sources[info_hash, endpoint] = self._swarms.peer_id_at(info_hash, endpoint)
+            node = self._swarms.node_at(info_hash, endpoint) or {endpoint: b""}
+            for each, peer_id in node.items():
+                self._ended_sources[info_hash, each] = peer_id
             self._swarms.end_role(info_hash, endpoint, drop=not alive)
 
     def source_began(self, info_hash: bytes, peer: str) -> None:
         """The client at `peer` is a source again, as it announces."""
         if endpoint := _endpoint(peer):
-            self._ended_sources.pop((info_hash, endpoint), None)
+            for each in {endpoint, *self._swarms.node_at(info_hash, endpoint)}:
+                self._ended_sources.pop((info_hash, each), None)
 
     def _has(self, info_hash: bytes) -> bool:
         return self._admits(info_hash) and self._tracks(info_hash)

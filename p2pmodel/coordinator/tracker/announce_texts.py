@@ -1,5 +1,6 @@
-"""What a tracker says about an announce, in its failures and warnings, and nodes pass on to their users."""
+"""Texts of a tracker about an announce, in its failures and warnings. Nodes pass them on to their users."""
 
+import re
 from collections.abc import Iterable
 
 from p2pmodel.coordinator.tokens import MEMBER_SETTING, WRONG_KEY
@@ -26,6 +27,10 @@ ADVICE = {
 }
 """Each text, and what helps."""
 
+MOST_PIECES = 16
+"""Pieces of one torrent that are reported to one peer."""
+_MARK = re.compile(r"p2pmodel-check:([0-9]{1,9}(?:,[0-9]{1,9})*)")
+
 
 def not_admitted(addresses: Iterable[str]) -> str:
     """The warning to a client that advertises `addresses`."""
@@ -40,3 +45,14 @@ def unreachable(address: str, failure: str) -> str:
 def advice_in(message: str) -> tuple[str, str] | None:
     """The text of `ADVICE` in a tracker's `message`, and the advice; None for other messages."""
     return next(((text, advice) for text, advice in ADVICE.items() if text in message), None)
+
+
+def warning_text(pieces: Iterable[int]) -> str:
+    """The warning for a peer, as other clients show it; `pieces_in` reads it."""
+    return f"peers received bad pieces from this client, check its disk (p2pmodel-check:{','.join(map(str, pieces))})"
+
+
+def pieces_in(message: str) -> tuple[int, ...]:
+    """The pieces that a tracker's warning names; none in any other warning."""
+    found = _MARK.findall(message)
+    return tuple(map(int, found[-1].split(",")))[:MOST_PIECES] if found else ()

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from p2pmodel.coordinator.tracker.announces import Announce, AnnounceAnswer, Counts, Event, TrackedPeer
+from p2pmodel.coordinator.tracker.announces import AnnounceAnswer
 from p2pmodel.coordinator.tracker.sources import Role
+from p2pmodel.coordinator.tracker.tracked_swarm import Announce, Counts, Event, TrackedPeer
 from p2pmodel.core.network.addresses import AdvertisedAddress, ListenAddress
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
@@ -37,7 +38,7 @@ _EVENTS: Mapping[bytes, Event] = {
     b"paused": "paused",
 }
 
-_ROLES: Mapping[bytes, Role] = {b"source": "source", b"leaseholder": "leaseholder"}
+_ROLES: Mapping[bytes, Role] = {b"source": "source", b"leaseholder": "leaseholder", b"crossing": "crossing"}
 
 
 @dataclass(frozen=True, slots=True)

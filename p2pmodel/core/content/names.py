@@ -1,11 +1,15 @@
-"""Repository ids, revisions and references, as huggingface_hub accepts and stores them."""
+"""Repository ids, revisions and references, as huggingface_hub accepts and stores them; patterns of repositories.
+
+The address of a page at a public hub is a reference, too.
+"""
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import unquote, urlsplit
 
-from p2pmodel.core.content.hub_pages import hub_page
 from p2pmodel.errors import InvalidInput
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -134,6 +138,8 @@ class Reference:
             )
         if at and not inline:
             raise InvalidInput(f"'{printable(text)}' has an empty revision", hint=_HINT)
+        if revision == "":
+            raise InvalidInput("--revision is empty", hint="give a revision, or leave it out for the default branch")
         repo, revision = RepoId(name), inline or revision or DEFAULT_REVISION
         return reference(repo, revision) if ranges else cls(repo, revision)
 
@@ -225,3 +231,72 @@ def printable(text: str, limit: int = 120) -> str:
 def transfer_id(repo: RepoId, commit: str) -> str:
     """The id of the transfer of `repo` at `commit`: 12 hex digits, the same on every node."""
     return hashlib.sha256(f"{repo}@{commit}".encode()).hexdigest()[:12]
+
+
+EXCEPT = "!"
+"""Begin of a pattern of repositories that are left out."""
+
+
+def matches(patterns: Iterable[str], repo: RepoId) -> bool:
+    """Whether one of `patterns`, as fnmatch has them (`Qwen/*`), matches `repo`. Upper and lower case are the same, as
+    for the hub."""
+    return any(fnmatchcase(repo.folded, pattern.lower()) for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRoute:
+    """The repositories that match a pattern, and none with `!` before it; without plain patterns all others."""
+
+    patterns: Sequence[str] = ()
+
+    def takes(self, repo: RepoId) -> bool:
+        """Whether `repo` is one of them."""
+        left_out = [pattern[1:] for pattern in self.patterns if pattern.startswith(EXCEPT)]
+        wanted = [pattern for pattern in self.patterns if not pattern.startswith(EXCEPT)]
+        return not matches(left_out, repo) and (not wanted or matches(wanted, repo))
+
+
+PUBLIC_HUBS = frozenset({"huggingface.co", "hf.co", "hf-mirror.com", "modelscope.cn", "modelscope.ai"})
+"""With and without `www.` before the name."""
+
+_AT_A_REVISION = ("tree", "blob", "resolve", "raw", "commit", "commits", "blame", "edit")
+_FILES = ("blob", "resolve", "raw", "blame", "edit")
+_OTHER_TABS = ("discussions", "files", "summary", "feedback", "viewer", "settings", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class HubPage:
+    """`repo` with its kind, as in `datasets/org/name`. `revision` and `file`: those that the page shows, or ""."""
+
+    repo: str
+    revision: str = ""
+    file: str = ""
+
+
+def hub_page(text: str) -> HubPage | None:
+    """The page at the address `text`; None for any other text."""
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").lower().removeprefix("www.")
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or host not in PUBLIC_HUBS or parts.username is not None:
+        return None
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    kind = f"{segments[0]}/" if segments and segments[0] in KINDS[1:] else ""
+    if segments and segments[0] in KINDS:
+        del segments[0]
+    if not segments or segments[0] == "api":
+        return None
+    size = 1 if len(segments) == 1 or segments[1] in (*_AT_A_REVISION, *_OTHER_TABS) else 2
+    repo, rest = kind + "/".join(segments[:size]), segments[size:]
+    if not rest or rest[0] not in _AT_A_REVISION or host.startswith("modelscope"):
+        return HubPage(repo)  # the revisions of ModelScope are not the hub's
+    revision, path = _revision_and_path(rest[1:])
+    return HubPage(repo, revision, "/".join(path) if rest[0] in _FILES else "")
+
+
+def _revision_and_path(segments: list[str]) -> tuple[str, list[str]]:
+    """The revision at the beginning of `segments`, of which `refs/pr/N` takes three, and the rest."""
+    count = 3 if segments[:1] == ["refs"] else 1
+    return "/".join(segments[:count]), segments[count:]

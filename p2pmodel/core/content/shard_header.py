@@ -1,4 +1,4 @@
-"""The header of a safetensors file: where each tensor lies. Pure."""
+"""The header of a safetensors file: where each tensor lies; and the index of several files. Pure."""
 
 import math
 from collections.abc import Iterable
@@ -41,6 +41,20 @@ class TensorSpan:
     start: int
     end: int
     tensors: tuple[StoredTensor, ...]
+
+
+def indexed_files(index: bytes, path: str) -> list[str]:
+    """The files that the index of a model names, each once, sorted. Raises IntegrityError unless they are safetensors
+    files. `path`: of the index."""
+    try:
+        names = sorted({str(name) for name in parse_json(index)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(path, "it is not an index") from None
+    if not names:
+        raise _damaged(path, "it names no weight file")
+    if others := [name for name in names if not name.endswith(".safetensors")]:
+        raise _damaged(path, f"it names {printable(others[0])}, which is not a safetensors file")
+    return names
 
 
 def header_length(first: bytes, path: str, size: int) -> int:

@@ -53,7 +53,7 @@ def text_of(descriptor: int, path: Path, what: str) -> str:
     if len(data) > _MAX_BYTES:
         raise _unreadable(path, what, "it is longer than 1 MiB")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # some editors begin a file with a byte-order mark
     except UnicodeDecodeError:
         raise _unreadable(path, what, "it is not UTF-8 text") from None
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from p2pmodel.core.content.names import printable
 from p2pmodel.errors import LocalResource
-from p2pmodel.os_errors import translated
+from p2pmodel.os_errors import naming, translated
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -61,7 +61,7 @@ def private_folder(path: Path) -> None:
 
 def write_private(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data` in one step, durably, with mode 0600. Its folder exists."""
-    with _temporary(path) as (descriptor, fresh):
+    with naming(path), _temporary(path) as (descriptor, fresh):
         with os.fdopen(os.dup(descriptor), "wb") as out:
             out.write(data)
             out.flush()
@@ -79,7 +79,8 @@ def append_private(path: Path) -> TextIO:
 
 def write_output(path: Path, data: bytes) -> None:
     """Write `data` to `path`, which the user named; a regular file has mode 0600 before it has the content."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE), "wb") as out:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with naming(path), os.fdopen(descriptor, "wb") as out:
         if stat.S_ISREG(os.fstat(out.fileno()).st_mode):
             os.fchmod(out.fileno(), FILE_MODE)
         out.write(data)

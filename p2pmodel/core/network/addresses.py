@@ -102,33 +102,23 @@ def is_ip(text: str) -> bool:
 
 def is_reachable(address: str) -> bool:
     """Whether other machines may reach the IP address `address`: no wildcard, loopback, link-local or multicast one."""
-    try:
-        known = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    known = parsed_address(address)
+    if known is None:
         return False
-    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
-    plain = mapped or known
-    return not (plain.is_unspecified or plain.is_loopback or plain.is_link_local or plain.is_multicast)
+    return not (known.is_unspecified or known.is_loopback or known.is_link_local or known.is_multicast)
 
 
 def is_loopback(address: str) -> bool:
     """Whether `address` is an IP address of this machine's loopback, also one of IPv4 mapped into IPv6."""
-    try:
-        known = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
-    return (mapped or known).is_loopback
+    known = parsed_address(address)
+    return known is not None and known.is_loopback
 
 
 def neighbourhood(address: str) -> str:
     """The key of a remote `address` for limits per client: for IPv6 the /64, which is usually one host's."""
-    try:
-        known = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    known = parsed_address(address)
+    if known is None:
         return address
     if isinstance(known, ipaddress.IPv4Address):
         return str(known)
-    if known.ipv4_mapped is not None:
-        return str(known.ipv4_mapped)
     return str(known if known.is_loopback else ipaddress.ip_network((known, 64), strict=False))

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from p2pmodel.core.content.names import printable
+from p2pmodel.core.network.addresses import parsed_address
 from p2pmodel.errors import InvalidInput
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _PORTS = {"http": 80, "https": 443}
@@ -65,7 +65,7 @@ class DirectHosts:
         if self.everything:
             return True
         host = host.strip("[]").rstrip(".").lower()
-        address = _address(host)
+        address = parsed_address(host)
         if address is not None:
             return any(address in network and only in (None, port) for network, only in self.networks)
         return any(only in (None, port) and (host == name or host.endswith(f".{name}")) for name, only in self.names)
@@ -142,12 +142,3 @@ def _host_and_port(entry: str) -> tuple[str, int | None]:
     if colon and port.isdecimal() and (host.endswith("]") or ":" not in host):
         return host.strip("[]"), int(port)
     return entry.replace("[", "").replace("]", ""), None
-
-
-def _address(host: str) -> Address | None:
-    try:
-        known = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
-    return mapped or known

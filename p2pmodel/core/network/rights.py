@@ -1,4 +1,4 @@
-"""What a client presents to a server, and the right that it has there."""
+"""The credentials that a client presents to a server, and its right there."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ LOCAL_LABEL = "local"
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class RequestCredentials:
     """The credentials of a request: its Authorization header, the name in its client certificate, and whether it comes
     from a process of this process's own user or of root on this machine."""
 

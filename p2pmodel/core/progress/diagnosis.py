@@ -37,7 +37,7 @@ _AFTER_FILES: dict[EngineState, tuple[str, str]] = {
     "answered": ("it is complete; an engine has loaded it and answered", ""),
     "failed": ("it is complete; an engine could not load it", "see the engine's log"),
 }
-"""What is said of a complete snapshot by what engines reported, and the advice."""
+"""The text about a complete snapshot, and the advice, by the last report of an engine."""
 FULL = 0.85
 """Share of a known bound from which it counts as reached."""
 DISK_PRESSURE = 40.0

@@ -25,7 +25,7 @@ class Progress:
     uploaded: int = 0
     peers: int = 0
     download_rate: int = 0
-    """What arrives from all sources together: peers, seeders and mirrors; 0 once nothing is missing."""
+    """Bytes/s from all sources together: peers, seeders and mirrors; 0 once nothing is missing."""
     upload_rate: int = 0
     waiting_for: str = ""
     """What the transfer waits for; empty while bytes come."""

@@ -1,4 +1,4 @@
-"""Objects of the control API, for the node and its clients: transfers, snapshots, limits, swarms."""
+"""Objects of the control API, for the node and its clients: transfers, snapshots, limits, swarms, follow lists."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ State = Literal["queued", "active", "seeding", "ready", "paused", "failed"]
 `ready`: complete, in no swarm."""
 
 EngineState = Literal["none", "loading", "loaded", "answered", "failed"]
-"""What an inference engine reports of a model: on its way to the device, on it, the first answer given, or that it
+"""The state of a model in an inference engine: on its way to the device, on it, with a first answer, or that it
 cannot be loaded."""
 SERVING: tuple[EngineState, ...] = ("loaded", "answered")
 
@@ -116,7 +116,7 @@ class PiecesView:
 
 @dataclass(frozen=True, slots=True)
 class FirstPiecesView:
-    """What has become of a request for places of a transfer before others. `in_swarm`: whether its files come from
+    """The answer to a request for places of a transfer before others. `in_swarm`: whether its files come from
     peers now; only then does it have an effect. `pieces`: missing pieces of the repository that come first now."""
 
     in_swarm: bool
@@ -315,3 +315,39 @@ def matching(views: Iterable[TransferView], ref: Reference) -> list[TransferView
     if fitting:
         one_commit(str(ref), {view.commit for view in fitting})
     return fitting
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedSnapshot:
+    """A snapshot that a follow list has. `transfer`: its id; `state` of it: that of a transfer, or `none` where there
+    is none. `complete`: all files that the list asks for are here and verified. Of the `total` bytes of the transfer
+    `done` are verified."""
+
+    repo: str
+    revision: str
+    commit: str
+    transfer: str
+    state: str
+    complete: bool = False
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FollowView:
+    """One follow list. `window` and `zone` are as configured, "" for all times and this machine's zone; `is_open` now,
+    which `changes` then. `checked`: the last look at its commits that succeeded; `next_check`: the next one, if the
+    window is open then. `error`: why the last look failed, or its transfers. Times are in seconds since 1970."""
+
+    repo: str
+    revision: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    window: str
+    zone: str
+    is_open: bool
+    changes: float | None
+    snapshots: tuple[FollowedSnapshot, ...] = ()
+    checked: float | None = None
+    next_check: float | None = None
+    error: str = ""

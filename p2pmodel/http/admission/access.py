@@ -130,7 +130,7 @@ class ServerToken:
 
 
 def check_bearer(request: web.Request, token: str | ServerToken) -> None:
-    """Raise AccessDenied unless the request presents `token`. A wrong token is marked for the brake."""
+    """Raise AccessDenied unless the request presents `token`. A wrong token is marked for the throttle."""
     given = request.headers.get("Authorization")
     if given is not None and is_bearer(given, token):
         return

@@ -9,11 +9,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.core.network.addresses import is_loopback
-from p2pmodel.core.network.rights import Presented, Right
+from p2pmodel.core.network.rights import RequestCredentials, Right
 from p2pmodel.errors import AccessDenied
 from p2pmodel.http.admission.access import WRONG_TOKEN
 from p2pmodel.http.admission.forwarded import THROUGH_PROXY, is_forwarded
-from p2pmodel.http.admission.peer_owner import is_own, tcp_owner, unix_owner
+from p2pmodel.http.admission.peer_identity import is_own, tcp_owner, unix_owner
 
 RIGHT = web.RequestKey("RIGHT", Right)
 """Key of an admitted request for the right that admitted it."""
@@ -22,7 +22,7 @@ RIGHT = web.RequestKey("RIGHT", Right)
 class Gate(Protocol):
     """Decides what the clients of one server may do."""
 
-    async def admit(self, presented: Presented, verb: str, repo: str | None) -> Right:
+    async def admit(self, presented: RequestCredentials, verb: str, repo: str | None) -> Right:
         """The right of a client to `read`, `infer`, `publish` or `operate`; `repo` None: no single repository.
 
         Raises AccessDenied and its kinds, or Unavailable.
@@ -57,9 +57,9 @@ async def _is_local(transport: asyncio.BaseTransport) -> bool:
     return is_own(await asyncio.to_thread(tcp_owner, peer[:2], local[:2]))
 
 
-async def presented_by(request: web.Request, users: LocalUsers) -> Presented:
+async def presented_by(request: web.Request, users: LocalUsers) -> RequestCredentials:
     """What the client of `request` presents."""
-    return Presented(
+    return RequestCredentials(
         request.headers.get("Authorization", ""),
         _certificate_name(request),
         await users.includes(request),
@@ -68,7 +68,7 @@ async def presented_by(request: web.Request, users: LocalUsers) -> Presented:
 
 
 async def admitted(request: web.Request, gate: Gate, users: LocalUsers, verb: str, repo: str | None) -> Right:
-    """The right of `request`, which is also kept in it. A wrong token is marked for the brake. Raises as `Gate`."""
+    """The right of `request`, which is also kept in it. A wrong token is marked for the throttle. Raises as `Gate`."""
     try:
         right = await gate.admit(await presented_by(request, users), verb, repo)
     except AccessDenied as error:

@@ -1,7 +1,12 @@
-"""The client of a request that came through reverse proxies: X-Forwarded-For, or Forwarded (RFC 7239).
+"""A request that came through reverse proxies: its client, and the URL by which clients reach this server.
 
-Each proxy appends the address of its own client, so only what trusted proxies appended is known: the client is the
-right-most address that is not a trusted proxy. What stands left of it, a client may have written.
+Each proxy appends the address of its own client (X-Forwarded-For, or Forwarded of RFC 7239), so only what trusted
+proxies appended is known: the client is the right-most address that is not a trusted proxy. What stands left of it, a
+client may have written.
+
+The server's URL is for absolute URLs in its answers. Behind a proxy it has another scheme, host and path than the
+request that arrives. The setting `http.public_url` says what it is. Without it the headers X-Forwarded-Proto, -Host and
+-Prefix do, if they are of a proxy on this machine or in `http.trusted_proxies`; of other clients they are ignored.
 """
 
 import ipaddress
@@ -11,8 +16,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
+from yarl import URL
 
-from p2pmodel.core.network.addresses import Address, Network, parsed_address
+from p2pmodel.core.network.addresses import Address, Network, is_loopback, parsed_address
+from p2pmodel.errors import InvalidInput
 
 THROUGH_PROXY = web.RequestKey("THROUGH_PROXY", bool)
 """Key of a request that came through a trusted proxy: its `remote` is the client of that proxy."""
@@ -81,3 +88,52 @@ def _address(hop: str) -> Address | None:
     """The address of a hop, which may have a port."""
     match = _WITH_PORT.fullmatch(hop)
     return parsed_address((match["six"] or match["four"]) if match else hop)
+
+
+PUBLIC_URL = web.AppKey("PUBLIC_URL", str)
+"""The URL that is configured, without a slash at its end."""
+
+_SCHEMES = ("http", "https")
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+
+
+def public_base(request: web.Request) -> str:
+    """The URL of this server for the client of `request`, without a slash at its end. Raises InvalidInput."""
+    configured = request.config_dict.get(PUBLIC_URL)
+    if configured:
+        return configured
+    try:
+        own = request.url.origin()
+    except ValueError:
+        raise InvalidInput("invalid Host header") from None
+    if not _is_of_near_proxy(request):
+        return str(own)
+    scheme = _first(request, "X-Forwarded-Proto")
+    host = _first(request, "X-Forwarded-Host")
+    prefix = _first(request, "X-Forwarded-Prefix").rstrip("/")
+    return "".join(
+        (
+            scheme if scheme in _SCHEMES else own.scheme,
+            "://",
+            host if _HOST.fullmatch(host) else own.raw_authority,
+            prefix if _PREFIX.fullmatch(prefix) and ".." not in prefix else "",
+        )
+    )
+
+
+def public_url(request: web.Request) -> URL:
+    """The URL of `request` as its client sent it. Raises InvalidInput."""
+    return URL(f"{public_base(request)}{request.rel_url.raw_path_qs}", encoded=True)
+
+
+def _first(request: web.Request, header: str) -> str:
+    """The value that the nearest client of a row of proxies saw."""
+    return request.headers.get(header, "").partition(",")[0].strip()
+
+
+def _is_of_near_proxy(request: web.Request) -> bool:
+    if request.get(THROUGH_PROXY):
+        return True
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return isinstance(peer, tuple) and is_loopback(str(peer[0]))

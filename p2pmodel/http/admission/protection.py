@@ -1,4 +1,4 @@
-"""What every HTTP server applies around its application: guard, user of the peer, brake on wrong tokens, headers.
+"""What every HTTP server applies around its application: guard, user of the peer, throttle on wrong tokens, headers.
 
 `serving` and `serving_unix` install it, so that no server is without it.
 """
@@ -17,7 +17,7 @@ from p2pmodel.core.network.addresses import is_loopback, neighbourhood
 from p2pmodel.errors import Forbidden, P2PModelError, TooManyRequests
 from p2pmodel.http.admission.access import WRONG_TOKEN, RequestGuard
 from p2pmodel.http.admission.forwarded import THROUGH_PROXY
-from p2pmodel.http.admission.peer_owner import is_own, tcp_owner, unix_owner
+from p2pmodel.http.admission.peer_identity import is_own, tcp_owner, unix_owner
 from p2pmodel.http.connections import OVERFLOW
 from p2pmodel.http.error_responses import FAILURES, FailureLog, error_response
 
@@ -41,7 +41,7 @@ _PASSIVE = ("application/json", "application/octet-stream", "text/plain", "text/
 """Content types that a browser does not run. Pages of the server itself have a policy of their own."""
 
 
-class TokenBrake:
+class TokenThrottle:
     """Wrong tokens for each address: WRONG_AT_ONCE at once, then one in SECONDS_EACH. Holds the `most` last ones."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = 10_000) -> None:
@@ -66,15 +66,15 @@ def protect(
     `open_to_group`: the mode of the socket admits a group, too. `note` receives log lines.
     """
     app[FAILURES] = FailureLog(note)
-    app.middlewares.insert(app.get(OUTER_MIDDLEWARES, 0), _Protection(guard, TokenBrake(), open_to_group).handle)
+    app.middlewares.insert(app.get(OUTER_MIDDLEWARES, 0), _Protection(guard, TokenThrottle(), open_to_group).handle)
     app.on_response_prepare.append(_add_headers)
 
 
 class _Protection:
-    def __init__(self, guard: RequestGuard | None, brake: TokenBrake, open_to_group: bool) -> None:
+    def __init__(self, guard: RequestGuard | None, throttle: TokenThrottle, open_to_group: bool) -> None:
         self._open_to_group = open_to_group
         self._guard = guard
-        self._brake = brake
+        self._throttle = throttle
         self._own: WeakKeyDictionary[asyncio.BaseTransport, bool] = WeakKeyDictionary()
 
     @web.middleware
@@ -91,10 +91,10 @@ class _Protection:
             return await handler(request)
         finally:
             if request.get(WRONG_TOKEN):
-                self._brake.wrong(neighbourhood(request.remote or ""))
+                self._throttle.wrong(neighbourhood(request.remote or ""))
 
     def _check_brake(self, request: web.Request) -> None:
-        wait = self._brake.delay(neighbourhood(request.remote or ""))
+        wait = self._throttle.delay(neighbourhood(request.remote or ""))
         if wait:
             raise TooManyRequests("too many wrong tokens from one address", retry_after=math.ceil(wait))
 

@@ -278,7 +278,7 @@ class _OpenResponse:
         except (OSError, HTTPException) as error:
             path = printable(self.file.path)
             raise IntegrityError(
-                f"{path} was received wrong, or its transfer has ended: {_reason(error)}", hint=_WRONG
+                f"{path} arrived damaged, or its transfer has ended: {_reason(error)}", hint=_WRONG
             ) from None
 
 

@@ -9,7 +9,6 @@ Invariants, to re-check when editing:
 3. At most `connections` spans are in memory, besides the one that the consumer has.
 """
 
-import json
 import socket
 import zlib
 from collections import deque
@@ -26,6 +25,7 @@ from p2pmodel.core.content.shard_header import (
     StoredTensor,
     TensorSpan,
     header_length,
+    indexed_files,
     spans_of,
     tensor_places,
 )
@@ -90,12 +90,10 @@ class WeightStream:
     def files(self) -> list[str]:
         """The weight files. Raises EntryNotFound if the model has no safetensors."""
         try:
-            index = json.loads(self.endpoint.small(_INDEX))
-            return sorted({str(name) for name in index["weight_map"].values()})
+            index = self.endpoint.small(_INDEX)
         except EntryNotFound:
             return [self.endpoint.file(_SINGLE).path]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise IntegrityError(f"{_INDEX} is not an index", hint="check it with 'p2pmodel verify'") from None
+        return indexed_files(index, _INDEX)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Name and tensor of each weight, on the CPU, as they arrive. The memory of a tensor is shared by those of its
@@ -151,6 +149,8 @@ class WeightStream:
     def _open(self, path: str) -> _OpenFile:
         """The file at `path`, with its guard open and its header read."""
         file = self.endpoint.file(path)
+        if file.size < LENGTH:
+            header_length(b"", path, file.size)  # raises: a file without a last byte can have no guard
         guard = self.endpoint.guard(file)
         if guard is not None:
             self._opened.append(guard)
@@ -178,7 +178,7 @@ class WeightStream:
             head = bytearray(len(file.head))
             file.whole.read(0, memoryview(head))
             if head != file.head:
-                raise IntegrityError(f"{printable(file.file.path)} was received wrong", hint="start the engine again")
+                raise IntegrityError(f"{printable(file.file.path)} arrived damaged", hint="start the engine again")
         file.whole.read(span.start, into)
         return span, data
 

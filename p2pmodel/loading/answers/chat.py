@@ -13,8 +13,7 @@ import transformers
 
 from p2pmodel.errors import InvalidInput, PromptTooLong
 from p2pmodel.loading.answers.processor import open_image, takes_images
-from p2pmodel.loading.answers.stop_texts import StopTexts
-from p2pmodel.loading.answers.think_tags import OPEN, ThinkingSplitter
+from p2pmodel.loading.answers.text_stream import OPEN, StopTexts, ThinkingSplitter
 from p2pmodel.loading.answers.turns import ChatAnswer, Picture, Sampling, Turn
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.model import LoadedModel

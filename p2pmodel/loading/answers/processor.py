@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import transformers
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
 
 
@@ -84,5 +84,5 @@ def _declared(snapshot: Path) -> str | None:
     for name in ("processor_config.json", "preprocessor_config.json"):
         path = snapshot / name
         if path.is_file():
-            found = found or str(json.loads(path.read_text(encoding="utf-8")).get("processor_class") or "")
+            found = found or str(parse_json(path.read_text(encoding="utf-8")).get("processor_class") or "")
     return found

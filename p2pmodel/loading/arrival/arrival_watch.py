@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from p2pmodel.errors import IntegrityError
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 from p2pmodel.store.arriving_file import ArrivingFile
 
 _LOOK = 1.0

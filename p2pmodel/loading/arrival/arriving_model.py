@@ -2,7 +2,6 @@
 
 import json
 import os
-import struct
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from p2pmodel.core.content.shard_header import LENGTH, header_length
 from p2pmodel.errors import IntegrityError
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 from p2pmodel.loading.failures import translated
 from p2pmodel.loading.formats import check_loadable, missing_shards
 from p2pmodel.loading.model import LoadedModel, assembled
@@ -24,8 +24,6 @@ from p2pmodel.loading.pinned_buffers import CopyDevice, CudaCopies, DeviceRing
 from p2pmodel.loading.weights import TYPES, StateDict, shards_of
 from p2pmodel.os_errors import translated as system_errors_translated
 
-LONGEST_HEADER = 100_000_000
-"""Bytes; safetensors refuses longer ones."""
 Ordering = Callable[[list[TensorRange]], list[TensorRange]]
 
 
@@ -103,17 +101,23 @@ class ArrivingModel:
 
     def _opened(self, shard: str, stack: ExitStack) -> list[tuple[TensorRange, Any]]:
         """The places and slices of the tensors of a shard, once its header is there."""
-        self.watch.wait(shard, 0, 8)
         arriving = self.watch.file(shard)
-        (length,) = struct.unpack("<Q", os.pread(arriving.descriptor, 8, 0))
-        if length > min(LONGEST_HEADER, arriving.file.size - 8):
-            raise IntegrityError(f"{shard} has no valid header", hint="a weight file is damaged: run 'p2pmodel verify'")
-        self.watch.wait(shard, 0, 8 + length)
+        length = header_length(self._first(shard), shard, arriving.file.size)
+        self.watch.wait(shard, 0, LENGTH + length)
         self.watch.wait_for_length(shard)
         with translated(f"loading {shard}"):
             opened = stack.enter_context(safe_open(arriving.path, framework="pt"))
-            spans = json.loads(os.pread(arriving.descriptor, length, 8))
-            return [(_place(name, shard, 8 + length, spans[name]), opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118
+            spans = json.loads(os.pread(arriving.descriptor, length, LENGTH))
+            data = LENGTH + length
+            return [(_place(name, shard, data, spans[name]), opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118
+
+    def _first(self, shard: str) -> bytes:
+        """The first bytes of a shard, once they are there; nothing of one that is shorter: they would never come."""
+        arriving = self.watch.file(shard)
+        if arriving.file.size < LENGTH:
+            return b""
+        self.watch.wait(shard, 0, LENGTH)
+        return os.pread(arriving.descriptor, LENGTH, 0)
 
 
 class ArrivingTensor:

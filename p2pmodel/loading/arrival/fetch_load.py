@@ -12,15 +12,14 @@ from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.tasks import together
 from p2pmodel.errors import NotFound, P2PModelError
 from p2pmodel.loading.arrival.overlap import LOOK_EVERY, ArrivingSnapshot, load_while_arriving
-from p2pmodel.loading.arrival.progress import LoadProgress, OnLoadProgress
-from p2pmodel.loading.options import LoadOptions
+from p2pmodel.loading.options import LoadOptions, LoadProgress, OnLoadProgress
 from p2pmodel.node.fetch.request import FetchResult
 from p2pmodel.store.cache import HubCache, RepoCache
 
 if TYPE_CHECKING:
     from p2pmodel.loading.model import LoadedModel
     from p2pmodel.node.fetch.fetch import Fetch
-    from p2pmodel.node.snapshot.resolved import ResolvedTarget
+    from p2pmodel.node.snapshot.target import ResolvedTarget
 
 R = TypeVar("R")
 RequestOfSnapshot = Callable[[RepoId, str, Sequence[FileRange]], Awaitable[bool]]

@@ -20,13 +20,18 @@ from p2pmodel.core.tasks import companions, in_the_end, in_thread
 from p2pmodel.errors import IntegrityError, Interrupted
 from p2pmodel.loading import optional_imports
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
-from p2pmodel.loading.arrival.need_order import NeedOrder
-from p2pmodel.loading.arrival.order_requests import OrderRequests, Request, no_requests
-from p2pmodel.loading.arrival.progress import LoadPhase, LoadProgress, OnLoadProgress
-from p2pmodel.loading.arrival.shard_order import TensorRange, begin_with, file_after_file, files_together
-from p2pmodel.loading.formats import INDEX, SINGLE
-from p2pmodel.loading.options import LoadOptions
-from p2pmodel.loading.settings_files import is_settings
+from p2pmodel.loading.arrival.tensor_order import (
+    NeedOrder,
+    OrderRequests,
+    Request,
+    TensorRange,
+    begin_with,
+    file_after_file,
+    files_together,
+    no_requests,
+)
+from p2pmodel.loading.formats import INDEX, SINGLE, is_settings
+from p2pmodel.loading.options import LoadOptions, LoadPhase, LoadProgress, OnLoadProgress
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import RepoCache
 

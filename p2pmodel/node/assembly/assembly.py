@@ -43,14 +43,19 @@ class AssemblyDownload:
 
     async def run(self) -> AssemblyOutcome:
         """Take part until there is a torrent, or the snapshot is complete, or the assembly fails, which a note reports.
+        Others may have made the torrent meanwhile.
 
         Raises the errors of mirroring where this node downloads the snapshot by itself.
         """
         try:
             return await self._run()
         except AssemblyFailed as reason:
-            self._reporter.note(notes.warning("assembly_failed", f"{reason}: downloading from the mirrors alone"))
-            return AssemblyOutcome.of(self._pieces, None, cut_off=isinstance(reason, AssemblySilent))
+            metainfo = await self._context.torrent_by_now()
+            usable = metainfo if metainfo is not None and self._context.fits(metainfo) else None
+            instead = "downloading from the mirrors alone" if usable is None else "joining the swarm of its torrent"
+            self._reporter.note(notes.warning("assembly_failed", f"{reason}: {instead}"))
+            silent = usable is None and isinstance(reason, AssemblySilent)
+            return AssemblyOutcome.of(self._pieces, usable, cut_off=silent)
 
     async def _run(self) -> AssemblyOutcome:
         async with companions() as start:

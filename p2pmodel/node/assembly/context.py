@@ -1,12 +1,12 @@
 """The parts that one assembly of a snapshot is made of."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from p2pmodel.config.sections.swarm import SwarmSettings
-from p2pmodel.coordinator.assembly.assembly import assembly_layout
 from p2pmodel.coordinator.assembly.messages import assembly_digest, manifest_text
+from p2pmodel.coordinator.assembly.partial_torrents import assembly_layout
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.content.layout import Layout
@@ -18,6 +18,10 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.torrents import Metainfo
+
+
+async def _no_torrent() -> Metainfo | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,10 @@ class AssemblyContext:
     """Connections that all steps share."""
     node: str = ""
     """Name of this node."""
+    torrent_by_now: Callable[[], Awaitable[Metainfo | None]] = _no_torrent
+    """Asks the coordinators for a torrent of the snapshot."""
     numbers: Callable[[], NodeReport | None] = lambda: None
-    """What goes with each demand, for roll-outs."""
+    """Returns the report for roll-outs that goes with each demand."""
 
     @cached_property
     def layout(self) -> Layout:

@@ -11,7 +11,7 @@ from p2pmodel.errors import LocalResource, P2PModelError
 from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.slices import StagedFiles
-from p2pmodel.node.trouble.peers import PeerTrouble
+from p2pmodel.node.trouble import PeerTrouble
 from p2pmodel.swarm.engine import AddTorrent, DiskFailed, PieceVerified, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 

@@ -20,6 +20,11 @@ class AssemblySilent(AssemblyFailed):
     """Nothing comes from the other nodes."""
 
 
+TRIES = 3
+"""Attempts to download the assembled torrent: a full link delays it, and the swarm has all that is missing."""
+_PAUSE = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class AssemblyOutcome:
     """The end of an assembly at this node; `metainfo` is None without a torrent.
@@ -53,17 +58,25 @@ async def assembled_torrent(
 
     Raises AssemblyFailed if it cannot be had or is not that of the snapshot.
     """
-    try:
-        metainfo = await download_torrent(
-            coordinator.torrent_url(info_hash),
-            stall=context.settings.coordinator_timeout,
-            http=context.http,
-            coordinators=(coordinator,),
-        )
-    except P2PModelError as error:
-        raise AssemblyFailed(error.what) from None
+    metainfo = await _downloaded(context, coordinator, info_hash)
     if not context.fits(metainfo) or metainfo.info_hash != info_hash:
         raise AssemblyFailed("the coordinator made another torrent than that of the snapshot")
     have = pieces.matching(metainfo)
     await asyncio.to_thread(PieceRecord(context.repo.staged, metainfo).save, have, have)
     return metainfo
+
+
+async def _downloaded(context: AssemblyContext, coordinator: Coordinator, info_hash: str) -> Metainfo:
+    reason = ""
+    for _ in range(TRIES):
+        try:
+            return await download_torrent(
+                coordinator.torrent_url(info_hash),
+                stall=context.settings.coordinator_timeout,
+                http=context.http,
+                coordinators=(coordinator,),
+            )
+        except P2PModelError as error:
+            reason = error.what
+        await asyncio.sleep(_PAUSE)
+    raise AssemblyFailed(reason)

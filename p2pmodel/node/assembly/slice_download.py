@@ -14,8 +14,8 @@ from p2pmodel.node.assembly.membership import Membership
 from p2pmodel.node.assembly.outcome import AssemblyFailed
 from p2pmodel.node.assembly.slices import Slice, StagedFiles
 from p2pmodel.os_errors import translated
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.parallel import Count, ignore
-from p2pmodel.store.files.regular import open_regular
 
 
 @translated()

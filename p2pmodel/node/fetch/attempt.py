@@ -7,8 +7,7 @@
 2. The set of missing pieces shrinks only on the engine's PieceVerified; only another attempt counts it again.
 3. Every wait ends: by an event, by the mirrors' failure, or by `stall_timeout` without any progress.
 4. Received pieces are written and recorded all the while, and when the attempt ends, however it ends.
-5. An attempt for `only` some pieces publishes nothing: they are headers, with which another attempt finds more in older
-   revisions, or the part of a snapshot that a rank needs.
+5. An attempt for `only` some pieces (headers, with which the next one finds more; a rank's part) publishes nothing.
 """
 
 import asyncio
@@ -26,13 +25,12 @@ from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
 from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
-from p2pmodel.node.fetch.own_pieces import own_pieces
+from p2pmodel.node.fetch.join import keep_order, own_pieces, torrent_request
+from p2pmodel.node.fetch.pieces.block_pull import BlockPull, planned_blocks
 from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
-from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder
-from p2pmodel.node.fetch.pieces.no_leases import NoLeases
-from p2pmodel.node.fetch.pieces.order import keep_order
+from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
 from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.pieces.readable_files import ReadableFiles
 from p2pmodel.node.fetch.pieces.seeders import Seeders
@@ -40,13 +38,12 @@ from p2pmodel.node.fetch.pieces.stats import PieceSource
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.fetch.publisher import DamagedFile, Publisher
 from p2pmodel.node.fetch.stall import StallClock
-from p2pmodel.node.fetch.torrent_request import torrent_request
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Phase
 from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
-from p2pmodel.node.trouble.peers import PeerTrouble
+from p2pmodel.node.trouble import PeerTrouble
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.file_links import FileLinks
 from p2pmodel.store.publish import check_publish_space
@@ -89,8 +86,10 @@ class Attempt:
         leases: Leaseholder | NoLeases,
         seeders: Seeders,
         membership: PublicSwarm | SwarmMembership,
+        blocks: BlockPull,
         only: frozenset[int] | None = None,
     ) -> None:
+        self.blocks = blocks
         self.membership = membership
         self.only = only
         self.torrent = torrent
@@ -148,6 +147,7 @@ class Attempt:
             start(self._leases.run())
             start(self.membership.watch())
             if self.only is not None:
+                await self.blocks.run()
                 if self._stats.missing:
                     await self._has_only.wait()
                 return
@@ -167,6 +167,7 @@ class Attempt:
             await self._context.record.save(self.torrent)
         finally:
             try:
+                await self._leases.close()
                 await self.torrent.remove()
             finally:
                 await self.membership.close()
@@ -184,11 +185,13 @@ class Attempt:
         swarm = self.status().from_other_zones
         if swarm is None:
             return None
-        return min(swarm + self._seeders.bytes_from_outside(self._context.plan.zone), self._stats.from_peers)
+        zones = self._leases.zones.received if self._leases.zones else 0
+        outside = swarm + zones + self._seeders.bytes_from_outside(self._context.plan.zone.name)
+        return min(outside, self._stats.from_peers)
 
     def received_over_http(self) -> int:
         """Bytes that mirrors and seeders have sent to this attempt."""
-        return _received_over_http(self._context.origin, self._seeders)
+        return _received_over_http(self._context.origin, self._seeders, self._leases)
 
     @property
     def exception(self) -> str:
@@ -275,6 +278,7 @@ class Attempt:
         self._disputes.arrived(self._context.metainfo.layout.piece_range(piece).span.index)
         whole = self._stats.arrived(piece, source, spared=self._feed.spared.get(piece, 0))
         self.stall.progressed()
+        self._context.record.arrived()
         self._leases.arrived(piece)
         if self.exception and not self._told:
             self._told = True
@@ -298,8 +302,7 @@ class Attempt:
         """Whether it is missing."""
         if piece not in self._stats.missing or self._left:
             return False
-        with suppress(Unavailable):  # after a disk failure the torrent goes on soon; the reader asks again
-            self.torrent.prioritize(piece)
+        self.torrent.prioritize(piece)
         return True
 
     async def _watch_for_stall(self) -> None:
@@ -328,15 +331,14 @@ async def join(
     context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start, *, headers_first: bool = False
 ) -> Attempt:
     """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection.
-
-    `headers_first`: for headers alone, if more could be found in older revisions with them.
-    """
+    `headers_first`: for headers alone, if more could be found in older revisions with them."""
     plan, stats = context.plan, context.stats
     stats.begin_check()
     observer.enter("checking")
     inventory = await own_pieces(context)
     only = plan.pieces if plan.pieces is not None else (inventory.headers if headers_first else None) or None
-    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged, only=only)
+    late = (inventory.have - inventory.reused) & stats.missing  # came while an earlier attempt ended; mostly from peers
+    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged | late, only=only)
     stats.verified = set(inventory.complete & plan.files)
     files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
     await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
@@ -345,15 +347,14 @@ async def join(
         membership = await become_member(context)
         undo.push_async_callback(lambda: in_the_end(membership.close()))
         leases = await ask_for_leases(context, seeders, start, membership)
+        undo.push_async_callback(lambda: in_the_end(leases.close()))
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = torrent_request(context, inventory, links, only, shuns_seeders=leases.shuns_seeders)
+        request = torrent_request(context, inventory, links, only, role=leases.role)
         torrent = await membership.add(context.engine, request)
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
-    rules = OrphanRules(grace=plan.peer_timeout, limit=plan.mirror_pieces)
-    pieces = OrphanPieces(context.metainfo.layout.piece_count, context.engine.peer_id, rules, time.monotonic())
-    orphans = OrphanStrategy(torrent, pieces)
+    orphans = _orphans(context, torrent)
     mean_piece = context.metainfo.manifest.total_size / max(context.metainfo.layout.piece_count, 1)
     feed = PieceFeed(
         torrent,
@@ -364,13 +365,14 @@ async def join(
         orphans=orphans,
         leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
         clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
-        received=lambda: _received_over_http(context.origin, seeders),
+        received=lambda: _received_over_http(context.origin, seeders, leases),
         origin_bytes=stats.size(plan.mirrored),
         on_bad_piece=leases.complain_of_seeders,
         parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, inventory.have),
+        http_only=lambda: membership.http_only,
     )
     context.record.begin(inventory.have)
-    leases.hold(torrent, feed)
+    leases.hold(torrent, feed, durable=lambda: context.record.durable, path_of=links.path)
     return Attempt(
         context,
         observer,
@@ -382,9 +384,17 @@ async def join(
         leases=leases,
         seeders=seeders,
         membership=membership,
+        blocks=planned_blocks(context, inventory, None if isinstance(leases, NoLeases) else seeders, leases),
         only=only,
     )
 
 
-def _received_over_http(origin: Origin | None, seeders: Seeders) -> int:
-    return seeders.received + (sum(origin.bytes_by_mirror.values()) if origin else 0)
+def _orphans(context: DownloadContext, torrent: SwarmTorrent) -> OrphanStrategy:
+    rules = OrphanRules(grace=context.plan.peer_timeout, limit=context.plan.mirror_pieces)
+    count = context.metainfo.layout.piece_count
+    return OrphanStrategy(torrent, OrphanPieces(count, context.engine.peer_id, rules, time.monotonic()))
+
+
+def _received_over_http(origin: Origin | None, seeders: Seeders, leases: Leaseholder | NoLeases) -> int:
+    zones = leases.zones.received if leases.zones else 0
+    return seeders.received + zones + (sum(origin.bytes_by_mirror.values()) if origin else 0)

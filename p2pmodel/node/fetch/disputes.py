@@ -1,6 +1,6 @@
 """Files about which mirrors and torrent disagree: the mirrors' bytes fail the hashes of the pieces.
 
-Either a mirror sends wrong bytes, or the torrent is invented. Peers may have pieces that fit, so a dispute is judged
+Either a mirror sends wrong bytes, or the torrent is forged. Peers may have pieces that fit, so a dispute is judged
 only once no piece of the file comes from anywhere: one whole copy of the file, with the hub's hash, shows which.
 """
 

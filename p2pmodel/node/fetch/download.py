@@ -1,13 +1,15 @@
 """Download one snapshot through the swarm and seed it: the public face of a transfer.
 
-An `Attempt` does the work; a file that proves damaged on this disk starts another one.
+An `Attempt` does the work. A file that proves damaged on this disk starts another one, and so does the first peer that
+comes to a node which was alone.
 """
 
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from p2pmodel.core import notes
 from p2pmodel.core.content.bitfield import pack
@@ -16,18 +18,22 @@ from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.fetch.attempt import Attempt, join
+from p2pmodel.node.fetch.pieces.block_pull import blocks_size
 from p2pmodel.node.fetch.pieces.have_record import HaveRecord
+from p2pmodel.node.fetch.pieces.leaseholder import Crowded
 from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.pieces.stats import PieceStats
 from p2pmodel.node.fetch.plan import DownloadContext, DownloadPlan
 from p2pmodel.node.fetch.publisher import DamagedFile
 from p2pmodel.node.reporter import Phase, Pieces, Progress, Reporter
-from p2pmodel.node.seed.web_seed import WebSeed, WebSeedOffer
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine, SwarmStatus
 from p2pmodel.tls import NO_FILES
+
+if TYPE_CHECKING:
+    from p2pmodel.node.seed.web_seed import WebSeed, WebSeedOffer
 
 REPORT_EVERY = 0.2
 HANDED_ON_AFTER = 1.5
@@ -57,10 +63,10 @@ class Download:
         origin: Origin | None,
         reporter: Reporter,
         growing: GrowingFiles | None = None,
-        web_seed: WebSeed | None = None,
+        web_seed: "WebSeed | None" = None,
     ) -> None:
         staging = repo.staging(plan.metainfo.manifest.commit)
-        self._stats = PieceStats(plan.metainfo, plan.files, plan.pieces)
+        self._stats = PieceStats(plan.metainfo, plan.files, plan.pieces, blocks_size(plan.metainfo, plan.blocks))
         self._context = DownloadContext(
             plan,
             engine,
@@ -84,7 +90,7 @@ class Download:
         """Bytes over HTTP that `_http_rate` includes."""
 
     async def __aenter__(self) -> Self:
-        self._reporter.insight(self)
+        self._reporter.details(self)
         self._reporter.files(partial(self._stats.file_progress, self._plan.metainfo.manifest))
         return self
 
@@ -102,7 +108,14 @@ class Download:
                 tries += 1
             except DamagedFile as file:
                 self._count_damage(file)
+            except Crowded:
+                self._context = replace(self._context, may_leave=False)
             await self._leave()
+
+    @property
+    def left(self) -> frozenset[int]:
+        """Pieces of which no seeder proved the planned blocks."""
+        return frozenset(self._attempt.blocks.left) if self._attempt else frozenset()
 
     async def seed(self, *, seconds: float | None, ratio: float | None) -> None:
         """Serve the snapshot until either bound is reached (None: no such bound; both None: for ever)."""
@@ -140,7 +153,7 @@ class Download:
     def progress(self) -> Progress:
         """The transfer at this moment."""
         status, stats, attempt = self._status(), self._stats, self._attempt
-        waits = attempt is not None and stats.missing and self._phase == "downloading"
+        waits = attempt is not None and stats.unfinished and self._phase == "downloading"
         return Progress(
             phase=self._phase,
             total=stats.total,
@@ -152,7 +165,7 @@ class Download:
             from_other_zones=attempt.bytes_from_other_zones() if attempt else None,
             uploaded=self._uploaded(),
             peers=status.peers,
-            download_rate=status.download_rate + self._http_rate.value() if stats.missing else 0,
+            download_rate=status.download_rate + self._http_rate.value() if stats.unfinished else 0,
             upload_rate=status.upload_rate,
             waiting_for=attempt.stall.reason() if attempt and waits else "",
             rejected=stats.rejected,
@@ -198,7 +211,7 @@ class Download:
             self._attempt = await join(self._context, self, seeders, start, headers_first=headers_first)
             self._over_http = self._attempt.received_over_http()
             self._attempt.stall.progressed()
-            self.enter("downloading" if self._stats.missing else "verifying")
+            self.enter("downloading" if self._stats.unfinished else "verifying")
             await self._attempt.run(start)
             if plan.pieces is not None:  # readable from here on, and a later run finds them
                 await self._attempt.torrent.flush()
@@ -232,7 +245,9 @@ class Download:
         assert self._attempt is not None, "download() comes first"
         return self._attempt
 
-    def _new_offer(self, web_seed: WebSeed, attempt: Attempt) -> WebSeedOffer:
+    def _new_offer(self, web_seed: "WebSeed", attempt: Attempt) -> "WebSeedOffer":
+        from p2pmodel.node.seed.web_seed import WebSeedOffer  # noqa: PLC0415 - only what stays to serve needs it
+
         return WebSeedOffer(
             web_seed,
             attempt.torrent,
@@ -251,7 +266,7 @@ class Download:
             await asyncio.sleep(every)
 
     def _measure_http(self) -> None:
-        if self._attempt is None or not self._stats.missing:
+        if self._attempt is None or not self._stats.unfinished:
             return
         received = self._attempt.received_over_http()
         self._http_rate.add(max(0, received - self._over_http))

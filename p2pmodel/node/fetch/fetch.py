@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured, trackers_with
@@ -18,39 +19,36 @@ from p2pmodel.core.progress.views import FirstPiecesView
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource, Unavailable, WrongTorrent
 from p2pmodel.http_pool import HttpPool
-from p2pmodel.node.assembly.assembly import AssemblyDownload
-from p2pmodel.node.assembly.context import AssemblyContext
 from p2pmodel.node.assembly.outcome import AssemblyOutcome
 from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry
 from p2pmodel.node.fetch.disputes import DisputedFile
 from p2pmodel.node.fetch.download import Download
-from p2pmodel.node.fetch.job import FetchJob, NodeContext
-from p2pmodel.node.fetch.monitor import FetchMonitor
+from p2pmodel.node.fetch.job import FetchJob, FetchMonitor, NodeContext
 from p2pmodel.node.fetch.pieces.first_requests import FirstRequests
 from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.fetch.wrong_torrents import WrongTorrents
 from p2pmodel.node.private.authority import check_private
 from p2pmodel.node.reporter import Progress, Reporter
-from p2pmodel.node.rollout.fetch_rollout import FetchRollout
+from p2pmodel.node.rollout.participants import FetchRollout
 from p2pmodel.node.snapshot.evidence.content_check import check_contents
 from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.evidence.voucher import Vouching
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
+from p2pmodel.node.snapshot.reference_search import torrent_by_now
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget, TorrentTarget
 from p2pmodel.node.snapshot.torrents.torrent_names import names_of
 from p2pmodel.node.snapshot.update_plan import Planner, UpdatePlan
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.snapshots.snapshot_list import check_snapshot
-from p2pmodel.store.space.uses import note_use
+from p2pmodel.store.space.usage import note_use
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.content_policy import ContentPolicy
 
 LOOK_EVERY = 5.0
 """Seconds between two comparisons of the seeded files with the records."""
@@ -232,21 +230,23 @@ class FetchRun:
         return False
 
     async def _by_assembly(self) -> None:
-        origin = await self._job.mirrors.opened()
+        from p2pmodel.node.assembly.assembly import AssemblyDownload  # noqa: PLC0415 - only where there is no torrent
+        from p2pmodel.node.assembly.context import AssemblyContext  # noqa: PLC0415
+
+        origin, settings = await self._job.mirrors.opened(), self._job.settings
         assert origin is not None
         async with self.downloading(self._manifest.files):
             context = AssemblyContext(
-                self._manifest,
-                self._found.refs,
-                self._found.coordinators,
+                *(self._manifest, self._found.refs, self._found.coordinators),
                 repo=self._repo,
                 origin=origin,
                 engine=self._engine,
-                settings=self._job.settings.swarm,
+                settings=settings.swarm,
                 reporter=self._job.monitor,
                 growing=self._job.growing,
                 http=self._job.http,
                 node=self._job.node,
+                torrent_by_now=partial(torrent_by_now, self._manifest, settings, self._job.monitor, self._job.http),
                 numbers=self._job.monitor.numbers,
             )
             outcome = await AssemblyDownload(context).run()
@@ -375,7 +375,7 @@ class FetchRun:
             coordinator_timeout=settings.swarm.coordinator_timeout,
             origin_settings=settings.origin,
             advertised=tuple(each.host for each in settings.swarm.advertised),
-            zone=settings.swarm.zone,
+            zone=self._job.zone,
             pace=self._job.pace,
             http=self._job.http,
             peer_timeout=settings.swarm.peer_timeout,

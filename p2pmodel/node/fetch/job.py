@@ -1,25 +1,89 @@
-"""What one fetch is made of: its request, its surroundings, and what all fetches of a node share."""
+"""What one fetch is made of: its request, its surroundings, its reports, and what all fetches of a node share."""
 
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.coordinator.rollout.nodes import NodeReport
 from p2pmodel.core.content.manifest import Manifest, ManifestFile, Selection
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.progress.progress import Timings
 from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.errors import EntryNotFound
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.backends import FetchOrigin, LazyEngine, OriginRegistry, engine_of
 from p2pmodel.node.bandwidth import SharedLimits
-from p2pmodel.node.fetch.monitor import FetchMonitor
+from p2pmodel.node.fetch.plan import NodeZone
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.host_stats import node_name
-from p2pmodel.node.seed.web_seed import WebSeed
+from p2pmodel.node.reporter import FileList, PhaseClock, Progress, Reporter, TransferDetails
+from p2pmodel.node.rollout.own_state import numbers_of
+from p2pmodel.node.rollout.participants import FetchRollout
 from p2pmodel.node.snapshot_readers import SnapshotReaders
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
+
+if TYPE_CHECKING:
+    from p2pmodel.node.seed.web_seed import WebSeed
+
+
+class FetchMonitor(Reporter):
+    """What one fetch reports: passes it on, measures the phases, and keeps the latest progress."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._began = time.monotonic()
+        self._clock = PhaseClock("finding")
+        self.latest = Progress("finding")
+        self.exception = ""
+        """Set in all progress from now on, if not empty: `Progress.exception`."""
+        self.rollout: FetchRollout | None = None
+        """Its part in roll-outs; it receives the progress, too."""
+
+    def progress(self, progress: Progress) -> None:
+        """Keep `progress`, and pass it on."""
+        if self.exception:
+            progress = replace(progress, exception=self.exception)
+        self.latest = progress
+        self._clock.enter(progress.phase)
+        self._reporter.progress(progress)
+        if self.rollout is not None:
+            self.rollout.progress(progress)
+
+    def note(self, line: str) -> None:
+        """Pass `line` on."""
+        self._reporter.note(line)
+
+    def files(self, files: FileList) -> None:
+        """Pass `files` on."""
+        self._reporter.files(files)
+
+    def details(self, details: TransferDetails) -> None:
+        """Pass `details` on."""
+        self._reporter.details(details)
+
+    def join_rollouts(self, settings: Settings, manifest: Manifest) -> FetchRollout:
+        """Report to roll-outs from now on, too."""
+        self.rollout = FetchRollout(settings, manifest.repo, manifest.commit, self.note)
+        return self.rollout
+
+    def numbers(self) -> NodeReport | None:
+        """What goes with a demand for leases."""
+        return numbers_of(self.latest)
+
+    def timings(self) -> Timings:
+        """The seconds spent so far, by phase."""
+        spent = self._clock.seconds
+        return Timings(
+            total=time.monotonic() - self._began,
+            find=spent("finding"),
+            download=spent("downloading", "mirroring"),
+            verify=spent("checking", "verifying", "publishing"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +99,14 @@ class NodeContext:
     """Rate limit of what all its fetches together pull from mirrors and seeders over HTTP."""
     readers: SnapshotReaders = field(default_factory=SnapshotReaders)
     """The snapshots that clients of its hub endpoint read."""
-    web_seed: WebSeed | None = None
+    web_seed: "WebSeed | None" = None
     """Serves complete snapshots to leaseholders over HTTP."""
+    upload: Pace | None = None
+    """Rate limit of all that it sends over HTTP: that of the web seed."""
 
     def shared(self, limits: RateLimits) -> SharedLimits:
         """Make the swarm and HTTP obey `limits` together."""
-        upload = self.web_seed.pace if self.web_seed else None
+        upload = self.web_seed.pace if self.web_seed else self.upload
         return SharedLimits(self.engine, limits, upload=upload, download=self.pace)
 
 
@@ -62,6 +128,8 @@ class FetchJob:
     """The connections to mirrors, seeders and coordinators."""
     pace: Pace
     """Rate limit of what comes over HTTP, from mirrors and seeders."""
+    upload: Pace = field(default_factory=Pace)
+    """Rate of what a fetch without a node sends over HTTP, to other zones."""
 
     @property
     def node(self) -> str:
@@ -84,7 +152,14 @@ class FetchJob:
             return LazyEngine(self.context.engine, None)
         engine, swarm = engine_of(self.settings), self.settings.swarm
         limits = RateLimits(swarm.upload_limit, swarm.download_limit)
-        return LazyEngine(engine, stack, SharedLimits(engine, limits, download=self.pace))
+        upload = self.upload if swarm.zone else None
+        return LazyEngine(engine, stack, SharedLimits(engine, limits, upload=upload, download=self.pace))
+
+    @property
+    def zone(self) -> NodeZone:
+        """The zone of this node."""
+        swarm, shared = self.settings.swarm, self.context.upload if self.context else None
+        return NodeZone(swarm.zone, swarm.piece_port, shared or self.upload)
 
     def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         """The files to fetch. Raises EntryNotFound if the request selects none."""

@@ -1,11 +1,12 @@
 """What one download fetches, and what its attempts share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.rollout.nodes import NodeReport
+from p2pmodel.core.content.leaf_proof import Runs
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.pace import Pace
 from p2pmodel.http_pool import HttpPool
@@ -23,6 +24,16 @@ from p2pmodel.trust.signatures.statement import SignedStatement
 
 
 @dataclass(frozen=True, slots=True)
+class NodeZone:
+    """The zone of this node ("": none), the port at which it serves other zones (None: the usual one or a free one),
+    and the rate of what it sends over HTTP."""
+
+    name: str = ""
+    port: int | None = None
+    upload: Pace = field(default_factory=Pace)
+
+
+@dataclass(frozen=True, slots=True)
 class DownloadPlan:
     """What to download. `files` are indexes into the manifest; `refs` the names that will point at the commit.
 
@@ -34,6 +45,8 @@ class DownloadPlan:
     files: frozenset[int]
     pieces: frozenset[int] | None = None
     """Of these files only these pieces, which are staged, and nothing is published; None: all, and the files are."""
+    blocks: Mapping[int, Runs] = field(default_factory=dict)
+    """By piece, blocks of it to stage beside `pieces`, as far as seeders prove them."""
     refs: tuple[str, ...] = ()
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
@@ -46,7 +59,7 @@ class DownloadPlan:
     stall_timeout: float = 120.0
     origin_settings: OriginSettings = field(default_factory=OriginSettings)
     """Settings of the requests to seeders."""
-    zone: str = ""
+    zone: NodeZone = field(default_factory=NodeZone)
     pace: Pace | None = None
     """Rate limit of what comes from seeders, shared with all that spend from it."""
     http: HttpPool | None = None
@@ -87,6 +100,8 @@ class DownloadContext:
     damage: dict[int, int] = field(default_factory=dict)
     """By file, how often its staged data proved damaged."""
     own_id: str = ""
+    may_leave: bool = True
+    """Whether an attempt may end since peers have come to a node that was alone (`leaseholder.Crowded`)."""
 
     @property
     def metainfo(self) -> Metainfo:

@@ -19,10 +19,10 @@ from p2pmodel.node.snapshot.inventory import Inventory, recover
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.files.growing_digest import GrowingDigest, VouchedDigest
-from p2pmodel.store.files.range_record import remove_record
+from p2pmodel.store.files.range_set import remove_record
 from p2pmodel.store.publish import name_blob, publish_blob, publish_snapshot, some_blob_locks
 from p2pmodel.store.staging import Staging
+from p2pmodel.store.verify import GrowingDigest, VouchedDigest
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 

@@ -1,6 +1,7 @@
 """Decide what a transfer waits for, and when it gives up."""
 
 import time
+from collections.abc import Callable
 
 from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.sizes import counted
@@ -14,16 +15,30 @@ QUIET = 2.0
 
 
 class StallClock:
-    """Measures how long one attempt has made no progress. Without `may_mirror` no mirror is asked."""
+    """Measures how long one attempt has made no progress. Without `may_mirror` no mirror is asked.
 
-    def __init__(self, plan: DownloadPlan, torrent: SwarmTorrent, feed: PieceFeed, *, may_mirror: bool) -> None:
+    `given_up` is called every second or so. `clock`: seconds, as `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        plan: DownloadPlan,
+        torrent: SwarmTorrent,
+        feed: PieceFeed,
+        *,
+        may_mirror: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._plan = plan
         self._torrent = torrent
         self._feed = feed
         self._may_mirror = may_mirror
         self.silent_trackers: dict[str, str] = {}
         """By URL, the failure of each tracker that did not answer the last announce."""
-        self._last = time.monotonic()
+        self._clock = clock
+        self._last = clock()
+        self._connected = clock()
+        """When a peer was last seen connected."""
 
     def heard(self, event: Event) -> None:
         """Take an event about a tracker; others are ignored."""
@@ -35,7 +50,7 @@ class StallClock:
 
     def progressed(self) -> None:
         """A piece arrived."""
-        self._last = time.monotonic()
+        self._last = self._clock()
 
     def reason(self) -> str:
         """What would unblock the transfer; empty while it moves."""
@@ -43,6 +58,8 @@ class StallClock:
 
     def given_up(self, missing: int) -> P2PModelError | None:
         """The error with which to stop waiting for the `missing` pieces; None to wait on."""
+        if self._has_peers():
+            self._connected = self._clock()
         if not self._is_hopeless(self._idle()):
             return None
         failure = self._feed.failure
@@ -55,7 +72,7 @@ class StallClock:
         )
 
     def _idle(self) -> float:
-        return time.monotonic() - self._last
+        return self._clock() - self._last
 
     def _has_peers(self) -> bool:
         return self._torrent.status().peers > 0
@@ -63,8 +80,9 @@ class StallClock:
     def _is_hopeless(self, idle: float) -> bool:
         """Whether `idle` seconds are enough: mirrors that are being asked have their own bound, `origin.patience`."""
         if self._feed.failure and not self._has_peers():
-            return idle > self._plan.peer_timeout
-        idle = min(idle, time.monotonic() - self._feed.asks_from)  # before that only peers were asked
+            # From the last peer on: after a long wait beside one that had nothing, another may be about to connect.
+            return min(idle, self._clock() - self._connected) > self._plan.peer_timeout
+        idle = min(idle, self._clock() - self._feed.asks_from)  # before that only peers were asked
         return idle > self._plan.stall_timeout and not self._feed.active
 
     def _obstacles(self) -> str:

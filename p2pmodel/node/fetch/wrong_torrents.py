@@ -12,9 +12,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import LocalResource, P2PModelError, WrongTorrent
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.evidence.voucher import Vouching, refused_torrents
+from p2pmodel.node.snapshot.evidence.voucher import refused_torrents
 from p2pmodel.node.snapshot.mirror_copy import MirrorCopy
-from p2pmodel.node.snapshot.reference_search import ReferenceSearch
+from p2pmodel.node.snapshot.reference_search import torrent_by_now
 from p2pmodel.swarm.torrents import Metainfo
 
 
@@ -40,12 +40,14 @@ class WrongTorrents:
         except P2PModelError as error:
             if isinstance(error, LocalResource):
                 raise
-            self._reporter.note(notes.warning("torrent_disputed", f"{file.path} could not be had whole: {error.what}"))
+            self._reporter.note(
+                notes.warning("torrent_disputed", f"{file.path} could not be downloaded whole: {error.what}")
+            )
             return
         if tree is not None and tree != metainfo.trees[file.path]:
             raise WrongTorrent(
                 f"the torrent's pieces of {file.path} are not those of the file with the hub's hash {file.etag}",
-                hint="the torrent is invented, or was built from wrong bytes",
+                hint="the torrent is forged, or was built from wrong bytes",
             )
 
     async def replacement(self, wrong: Metainfo, error: WrongTorrent) -> Metainfo | None:
@@ -56,9 +58,7 @@ class WrongTorrents:
             await asyncio.to_thread(self._refused.add, ref, wrong.info_hash)
         timeout, name = settings.swarm.coordinator_timeout, assembly_digest(manifest_text(manifest))
         await report_wrong(configured(settings), name, wrong.info_hash, timeout, self._http)
-        vouching = Vouching(settings, None)  # the manifest has its voucher: only torrents of it are looked for
-        search = ReferenceSearch(ref, vouching, None, self._reporter, to_share=False, http=self._http)
-        other = await search.torrent_of(manifest)
+        other = await torrent_by_now(manifest, settings, self._reporter, self._http)
         instead = "using another torrent" if other else "downloading from the mirrors alone"
         line = f"{error.what}: the torrent is dropped; {instead}"
         self._reporter.note(notes.warning("torrent_wrong", line, info_hash=wrong.info_hash))

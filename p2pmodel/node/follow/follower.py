@@ -14,25 +14,23 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from p2pmodel.config.sections.follow import FollowSettings
+from p2pmodel.config.sections.daemon import FollowSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Selection
 from p2pmodel.core.content.names import Reference, RepoId, reference
-from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
-from p2pmodel.core.progress.views import TransferView
+from p2pmodel.core.progress.views import FollowedSnapshot, FollowView, TransferView
 from p2pmodel.core.tasks import Version, companions
 from p2pmodel.errors import NotFound, P2PModelError
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest
-from p2pmodel.node.follow.catalog_names import catalog_names, matching
-from p2pmodel.node.follow.followed_list import FollowedList
+from p2pmodel.node.follow.followed_list import FollowedList, catalog_names, matching
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import NoteReporter
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.os_errors import translate
-from p2pmodel.store.state.followed_commits import FollowedCommit, FollowedCommits
+from p2pmodel.store.state.revisions import FollowedCommit, FollowedCommits
 
 CHECK_EVERY = 10.0
 """Seconds between two reads of the clock: it may be set, and a suspended machine sleeps longer."""

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pmodel.core.content.names import RepoId
-from p2pmodel.core.content.routes import matches
+from p2pmodel.core.content.names import RepoId, matches
 
 
 @dataclass(frozen=True, slots=True)

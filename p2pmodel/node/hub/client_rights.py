@@ -19,8 +19,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.tasks import SingleFlight
 from p2pmodel.errors import AccessDenied, GatedLogin, GatedRepo, NotFound, P2PModelError, Unavailable
 from p2pmodel.origin.relay.answer import RelayAnswer
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 
 PATIENCE = 6.0
 """Seconds that a client waits for the answer of the mirrors: hub clients wait 10 for the response."""

@@ -24,10 +24,9 @@ from p2pmodel.core.content import hub_json
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import DEFAULT_REVISION, RepoId, is_commit
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import together
-from p2pmodel.errors import NotFound
 from p2pmodel.node.reporter import Count, Progress, Reporter, reported
+from p2pmodel.node.snapshot.local import not_cached
 from p2pmodel.store.cache import HubCache, RepoCache
 
 FILES_AT_ONCE = 4
@@ -39,7 +38,7 @@ class ExportTarget(Protocol):
     """Where the files go. Its methods block."""
 
     info: str
-    """What follows the name of a repository's information."""
+    """The suffix of the name of a repository's information."""
 
     def opened(self) -> AbstractContextManager[None]:
         """Use it while the context lasts."""
@@ -92,14 +91,11 @@ class SnapshotExport:
         await asyncio.to_thread(self._stack.close)
 
     async def run(self, manifest: Manifest, revision: str) -> ExportResult:
-        """Export the snapshot `manifest`, which `revision` names. Raises NotFound if the cache lacks files of it."""
+        """Export the snapshot `manifest`, named by `revision`. Raises EntryNotFound if files are not in the cache."""
         repo = self._cache.repo(manifest.repo)
         lacking = await asyncio.to_thread(repo.lacking, manifest.files)
         if lacking:
-            raise NotFound(
-                f"the cache lacks {counted(len(lacking), 'file')} of {manifest.repo}@{manifest.commit[:12]}",
-                hint="'p2pmodel fetch' brings them",
-            )
+            raise not_cached(manifest, *lacking)
         done = await self._write_files(repo, manifest, await asyncio.to_thread(self._before, manifest.repo, revision))
         await asyncio.to_thread(self._write_lists, manifest, revision)
         self._reporter.progress(Progress("done", manifest.total_size, manifest.total_size))

@@ -12,11 +12,10 @@ from p2pmodel.errors import Offline, P2PModelError
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.voucher import Vouching
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.origin.relay.answer import RelayAnswer
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 
 
 class ManifestSource:

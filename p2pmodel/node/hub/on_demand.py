@@ -33,7 +33,7 @@ from p2pmodel.node.hub.upstream import UpstreamRevisions
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.voucher import CACHE, differing
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.growing_file import GrowingFileReader

@@ -5,16 +5,18 @@ has left. A client that returns resumes. Downloaded bytes stay on disk for the n
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Self
 
 from p2pmodel.config.settings import Settings
+from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.sizes import counted, human
 from p2pmodel.errors import RepoNotFound
 from p2pmodel.node.hub.admission import Admission
-from p2pmodel.node.hub.cache_budget import CacheBudget
 from p2pmodel.node.hub.shared_downloads import SharedDownload, SharedDownloads
 from p2pmodel.node.hub.upstream import METADATA_TTL, UpstreamRevisions
 from p2pmodel.node.reporter import Reporter
@@ -23,11 +25,14 @@ from p2pmodel.node.snapshot.file_download import download_file
 from p2pmodel.node.snapshot.lock import owning
 from p2pmodel.node.snapshot.reuse.presumed_ranges import FileReuse
 from p2pmodel.origin.origin import Origin
-from p2pmodel.store.cache import HubCache, RepoCache
+from p2pmodel.os_errors import translated
+from p2pmodel.store.cache import BlobKey, HubCache, RepoCache
+from p2pmodel.store.eviction import make_room
 from p2pmodel.store.files.space import allocated, check_space
 from p2pmodel.store.growing_file import GrowingFile, GrowingFileReader
-from p2pmodel.store.publish import blob_lock
-from p2pmodel.store.pulled_files import add_to_snapshot, publish_pulled
+from p2pmodel.store.publish import blob_lock, publish_blob, publish_snapshot
+from p2pmodel.store.snapshots.snapshot_list import shows
+from p2pmodel.store.state.revisions import revisions_at
 from p2pmodel.store.state.sync_log import SyncLog
 
 ALL = Admission()
@@ -109,7 +114,7 @@ class PullThrough:
     def cache_hit(self, manifest: Manifest, file: ManifestFile) -> None:
         """Link `file`, which is in the cache, into the snapshot of `manifest`, and mark it as served. Blocks."""
         repo = self.repo(manifest)
-        add_to_snapshot(repo, manifest, file)
+        _add_to_snapshot(repo, manifest, file)
         repo.served.renew(file)
 
     def serving(self, manifest: Manifest, file: ManifestFile) -> AbstractContextManager[None]:
@@ -139,7 +144,7 @@ class PullThrough:
                     shared.manifest,
                     shared.growing,
                     repo.staged.path_of(file),
-                    publish=lambda: publish_pulled(repo, shared.manifest, file),
+                    publish=lambda: _publish_pulled(repo, shared.manifest, file),
                     log=self._log,
                     reuse=FileReuse(self.origin, repo, shared.manifest, self._note),
                 )
@@ -151,3 +156,58 @@ class PullThrough:
 
 def _not_admitted(asked: RepoId) -> RepoNotFound:
     return RepoNotFound(f"this mirror does not admit {asked}")
+
+
+class CacheBudget:
+    """The size limit of the cache, and the files in it that are being served: at most `max_bytes`; None: no limit."""
+
+    def __init__(self, cache: HubCache, max_bytes: int | None, reporter: Reporter) -> None:
+        self._cache = cache
+        self._max_bytes = max_bytes
+        self._reporter = reporter
+        self._in_use: Counter[BlobKey] = Counter()
+        self._turn = asyncio.Lock()
+
+    @contextmanager
+    def in_use(self, key: BlobKey) -> Iterator[None]:
+        """The content of `key` is not evicted while the context lasts."""
+        self._in_use[key] += 1
+        try:
+            yield
+        finally:
+            self._in_use[key] -= 1
+            if not self._in_use[key]:
+                del self._in_use[key]
+
+    async def make(self, growing: Mapping[BlobKey, int]) -> None:
+        """Evict the files served longest ago until all of `growing` (sizes by key) fits. Raises as `make_room`."""
+        if self._max_bytes is None:
+            return
+        async with self._turn:
+            gone = await asyncio.to_thread(
+                make_room, self._cache, self._max_bytes, growing, lambda key: key in self._in_use
+            )
+        if gone:
+            size = human(sum(size for _, _, size in gone))
+            repos = ", ".join(sorted({str(repo) for repo, _, _ in gone}))
+            self._reporter.note(
+                notes.info(
+                    "files_evicted",
+                    f"evicted {counted(len(gone), 'file')} of {repos} ({size}), served longest ago",
+                    files=len(gone),
+                )
+            )
+
+
+def _publish_pulled(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
+    """Publish `file`, which is assembled at its staged path and verified, as a blob and in the snapshot."""
+    publish_blob(repo, file, repo.staged.path_of(file))
+    repo.served.set(file)
+    _add_to_snapshot(repo, manifest, file)
+
+
+@translated()
+def _add_to_snapshot(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> None:
+    """Link `file`, which has its blob in the cache, into its snapshot, and point the refs of this commit at it."""
+    if not shows(repo, manifest.commit, file):
+        publish_snapshot(repo, manifest, [file], revisions_at(repo, manifest.commit))

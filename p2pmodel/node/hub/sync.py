@@ -10,7 +10,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference, RepoId
-from p2pmodel.errors import IntegrityError, InvalidInput, NotFound, P2PModelError, Unavailable, WrongBytes
+from p2pmodel.errors import IntegrityError, InvalidInput, P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.hub.admission import Admission
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.content_check import check_contents
@@ -22,7 +22,7 @@ from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
 from p2pmodel.store.state.revisions import record_revision
 from p2pmodel.store.state.sync_log import SyncLog
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.content_policy import ContentPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +111,6 @@ class MirrorSync:
     @staticmethod
     def _not_admitted(repo: RepoId) -> InvalidInput:
         return InvalidInput(f"this mirror does not admit {repo}", hint="see --allow, --deny")
-
-
-async def cached_snapshot(cache: HubCache, ref: Reference) -> Manifest:
-    """What the cache has at `ref`. Raises NotFound."""
-
-    def find() -> Manifest | None:
-        repo = cache.known(ref.repo)
-        commit = repo.resolve(ref.revision)
-        return repo.manifest(commit) if commit else None
-
-    manifest = await asyncio.to_thread(find)
-    if manifest is None:
-        raise NotFound(f"{ref} is not in the cache {cache.root}", hint="'p2pmodel ls' lists the snapshots")
-    return manifest
 
 
 def _summary(failures: Sequence[tuple[Reference, P2PModelError]], total: int) -> P2PModelError:

@@ -50,8 +50,10 @@ async def check_log(
 def _check_status(answer: aiohttp.ClientResponse, where: str, by: str) -> None:
     if answer.status in (401, 403):
         raise AccessDenied(f"{shown(where)} needs a token", hint="give --token-file or --token-env")
+    if answer.status == 404:
+        raise NotFound(f"no sync log at {shown(where)} (HTTP 404{by})")
     if answer.status != 200:
-        raise NotFound(f"no sync log at {shown(where)} (HTTP {answer.status}{by})")
+        raise Unavailable(f"{shown(where)} cannot be read: HTTP {answer.status}{by}")
 
 
 async def _check_lines(content: aiohttp.StreamReader, checking: LogCheck) -> LogHead:

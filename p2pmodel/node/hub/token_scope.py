@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.tasks import SingleFlight
-from p2pmodel.store.state.withheld_models import WithheldModels
+from p2pmodel.store.state.judgements import WithheldModels
 
 PATIENCE = 3.0
 """Seconds that a client waits for the check; its result is kept for the next request."""

@@ -1,8 +1,9 @@
-"""Measure each mirror alone: download and verify the same file repeatedly, as a real download does."""
+"""Measure mirrors: what they are probed with, and each alone: the same file is downloaded and verified repeatedly."""
 
 import asyncio
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import AccessDenied, EntryNotFound, IntegrityError, InvalidInput, NotFound, Unavailable
+from p2pmodel.origin.mirrors.measurement import MirrorMeasurement
 from p2pmodel.origin.mirrors.throughput import BenchRun, window_rates
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.files.partial_file import PartialFile
@@ -131,3 +133,23 @@ def chosen(manifest: Manifest, path: str | None) -> ManifestFile:
 def _hopeless(runs: list[BenchRun]) -> bool:
     last = runs[-HOPELESS:]
     return len(last) == HOPELESS and all(run.seconds is None and not run.received for run in last)
+
+
+def measurement(settings: Settings) -> MirrorMeasurement:
+    """Measurement of the mirrors in `settings`."""
+    return MirrorMeasurement(settings.mirrors, settings.origin)
+
+
+def online(settings: Settings) -> None:
+    """Raise InvalidInput if the mirrors may not be asked, or none is configured."""
+    if settings.offline:
+        raise InvalidInput("HF_HUB_OFFLINE forbids requests to the mirrors", hint="unset it")
+    if not settings.mirrors:
+        raise InvalidInput("no mirror is configured", hint="see docs/reference/settings.md")
+
+
+async def sample_of(settings: Settings, ref: Reference, note: Callable[[str], None]) -> tuple[Manifest, ManifestFile]:
+    """The largest file of `ref`, for a probe to read from. Raises as `Origin.manifest` does."""
+    async with Origin(settings.mirrors, settings.origin, on_note=note) as origin:
+        manifest = await origin.manifest(ref)
+    return manifest, chosen(manifest, None)

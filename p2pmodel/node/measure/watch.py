@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pmodel.config.sections.watch import WatchSettings
+from p2pmodel.config.sections.mirrors import WatchSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.measure.mirrors import measurement, sample_of
+from p2pmodel.node.measure.bench import measurement, sample_of
 from p2pmodel.origin.mirrors.alarms import Alarm, Change, Metric, Rule
 from p2pmodel.origin.mirrors.measurement import ProbeReading
 

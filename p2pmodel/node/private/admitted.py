@@ -1,8 +1,8 @@
 """Which addresses may exchange with a private torrent, by what all its coordinators have sent. Pure: time is given.
 
-A coordinator that restarts knows its nodes only once they have connected again, and no more which nodes it had put out.
-So an address that is no longer listed stays admitted for a while, and one that is no longer barred stays barred, unless
-that coordinator admits it.
+A coordinator that restarts knows its nodes only once they have connected again, and may not know which nodes it had put
+out. So an address that is no longer listed stays admitted for a while, and one that is no longer barred stays barred,
+unless that coordinator admits it.
 """
 
 from collections.abc import Hashable
@@ -34,7 +34,8 @@ class AdmittedAddresses:
             self._kept[address] = now + KEPT
         held = self._out.get(coordinator, {})
         out = {address: until for address, until in held.items() if until > now}
-        self._out[coordinator] = out = out | dict.fromkeys(message.barred, now + KEPT)
+        barred = (*(before.barred if before else ()), *message.barred)
+        self._out[coordinator] = out = out | dict.fromkeys(barred, now + KEPT)
         for address in message.admitted:
             out.pop(address, None)
         self._withdrawn |= dict.fromkeys(message.withdrawn)
@@ -46,9 +47,25 @@ class AdmittedAddresses:
         return serial in self._withdrawn
 
     def admissions(self, now: float) -> Admissions:
-        """What holds now."""
+        """What holds in the swarm now."""
         self._kept = {address: until for address, until in self._kept.items() if until > now}
         listed = frozenset(address for message in self._messages.values() for address in message.admitted)
         barred = frozenset(address for message in self._messages.values() for address in message.barred)
         barred |= {address for out in self._out.values() for address, until in out.items() if until > now}
         return Admissions(listed | self._kept.keys(), barred)
+
+    def clients(self, now: float) -> Admissions:
+        """What holds for clients of this node's HTTP source now: it tells nodes at one address apart."""
+        in_swarm = self.admissions(now)
+        http_only = frozenset(address for message in self._messages.values() for address in message.http_only)
+        shut = frozenset(
+            address for message in self._messages.values() for address in set(message.barred) - set(message.http_only)
+        )
+        for coordinator, out in self._out.items():
+            shared = self._messages[coordinator].http_only
+            shut |= {address for address, until in out.items() if until > now and address not in shared}
+        return Admissions(in_swarm.admitted | http_only, shut)
+
+    def http_only_for(self) -> float:
+        """The longest time, in seconds at the last message, for which peers do not connect to this node."""
+        return max((message.http_only_for for message in self._messages.values()), default=0.0)

@@ -1,10 +1,9 @@
 """The root certificate that goes into the torrents of a snapshot, if its swarm is private."""
 
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.torrents import Metainfo
-from p2pmodel.trust.certificates.authority import root_pem
 
 
 def authority_of(repo: RepoId, settings: PrivateSettings, *, asked: bool = False) -> str | None:
@@ -20,6 +19,8 @@ def authority_of(repo: RepoId, settings: PrivateSettings, *, asked: bool = False
             f"the swarm of {repo} is private, and there is no authority for it",
             hint="set private.ca_file; 'p2pmodel ca init' makes an authority",
         )
+    from p2pmodel.trust.certificates import root_pem  # noqa: PLC0415 - only private swarms need X.509
+
     return root_pem(settings.ca_file).decode()
 
 
@@ -28,6 +29,6 @@ def check_private(metainfo: Metainfo, settings: PrivateSettings) -> None:
     repo = metainfo.manifest.repo
     if metainfo.authority is None and settings.covers(str(repo)):
         raise BadTorrent(
-            f"this torrent of {repo} is public, and private.repos demands a private swarm",
+            f"this torrent of {repo} is public, and private.repos requires a private swarm",
             hint="seed it with --private",
         )

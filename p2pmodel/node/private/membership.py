@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.client.membership import MembershipConnection
@@ -25,7 +26,9 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.engine import AddTorrent, Admissions, Engine, SwarmCertificate, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 from p2pmodel.tls import MutualTls
-from p2pmodel.trust.certificates.node_key import NodeKey
+
+if TYPE_CHECKING:
+    from p2pmodel.trust.certificates import NodeKey
 
 LOOK_EVERY = 5.0
 """Seconds between looks at addresses that stay admitted for a while."""
@@ -37,6 +40,7 @@ class PublicSwarm:
 
     private = False
     tls = None
+    http_only = False
 
     async def add(self, engine: Engine, request: AddTorrent) -> SwarmTorrent:
         """Add the torrent to the engine."""
@@ -60,7 +64,7 @@ class SwarmMembership:
         self._reporter = reporter
         self._addresses = AdmittedAddresses()
         self._failures: dict[Coordinator, P2PModelError] = {}
-        """Of the coordinators without a connection."""
+        """By coordinator without a connection: the reason."""
         self._key: NodeKey | None = None
         self._certificate = ""
         self._changed = asyncio.Event()
@@ -68,8 +72,9 @@ class SwarmMembership:
         self._tls: MutualTls | None = None
         self._port = 0
         self.info_hash = ""
-        """Of its torrent, once joined."""
+        """The info-hash of the torrent, once joined."""
         self._open_to: frozenset[Address | None] = frozenset()
+        self._noted_http_only = False
         self._watchers: list[Callable[[], None]] = []
 
     async def join(
@@ -84,7 +89,7 @@ class SwarmMembership:
                 f"the swarm of {metainfo.manifest.repo} is private: a coordinator admits its nodes",
                 hint="name the coordinator with --coordinator",
             )
-        self._key = await asyncio.to_thread(NodeKey.new)
+        self._key = await asyncio.to_thread(_new_key)
         self.info_hash = metainfo.info_hash
         self._tls = MutualTls(metainfo.authority or "", metainfo.manifest.commit)
         for coordinator in self._coordinators:
@@ -120,6 +125,11 @@ class SwarmMembership:
     def admissions(self) -> Admissions:
         """The addresses that may exchange with the torrent now."""
         return self._addresses.admissions(time.monotonic())
+
+    @property
+    def http_only(self) -> bool:
+        """Whether peers do not connect to an address of this node, because a node there was put out."""
+        return self._addresses.http_only_for() > 0
 
     def refusal(self, address: str, serial: str) -> str:
         """Why a client at an IP address, with the certificate of this number, is no member now; "" if it is one."""
@@ -174,9 +184,22 @@ class SwarmMembership:
         self._addresses.take(coordinator, message, time.monotonic())
         self._changed.set()
         self._judge_clients()
+        self._note_http_only()
+
+    def _note_http_only(self) -> None:
+        """Tell the user once, and again after it has ended."""
+        seconds = self._addresses.http_only_for()
+        if seconds and not self._noted_http_only:
+            what = (
+                "private swarm: a node at an address of this node was put out. "
+                f"Peers do not connect to that address for {seconds:.0f} s, until its certificate expires; "
+                "this node exchanges over HTTP meanwhile"
+            )
+            self._reporter.note(notes.warning("http_only", what, seconds=round(seconds)))
+        self._noted_http_only = seconds > 0
 
     def _judge_clients(self) -> None:
-        now = self.admissions
+        now = self._addresses.clients(time.monotonic())
         barred = frozenset(map(parsed_address, now.barred))
         self._open_to = frozenset(map(parsed_address, now.admitted)) - barred
         for changed in self._watchers:
@@ -206,7 +229,7 @@ class SwarmMembership:
     async def _follow(self, torrent: SwarmTorrent, certificate: str, admissions: Admissions) -> None:
         """Apply each change at once."""
         while True:
-            with contextlib.suppress(Unavailable):  # it restarts after a disk failure: the next look applies it
+            with contextlib.suppress(Unavailable):  # it has left
                 if self._certificate != certificate:
                     torrent.renew(self.certificate)
                     certificate = self._certificate
@@ -231,3 +254,9 @@ def _addresses(coordinator: Coordinator, hosts: Sequence[str]) -> tuple[str, ...
         place = ListenAddress(host, 0)
         found.append((local_address(coordinator.url) or "") if place.unspecified else host)
     return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _new_key() -> "NodeKey":
+    from p2pmodel.trust.certificates import NodeKey  # noqa: PLC0415 - only private swarms need X.509
+
+    return NodeKey.new()

@@ -16,7 +16,7 @@ from p2pmodel.core.content.names import printable
 from p2pmodel.core.content.rank_plan import Nothing, Share, Whole
 from p2pmodel.core.content.tensor_cuts import Cut
 from p2pmodel.errors import InvalidInput
-from p2pmodel.store.files.regular import read_regular
+from p2pmodel.store.files.folder import read_regular
 
 HINT = "see docs/ranks.md"
 MAX_PLAN = 1 << 20
@@ -98,6 +98,8 @@ def read_plan(path: Path) -> PartPlan:
         return PartPlan.model_validate_json(json.dumps(tomllib.loads(raw.decode()), default=str))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _wrong(path, str(error)) from None
+    except RecursionError:
+        raise _wrong(path, "it is nested too deeply") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -1,7 +1,7 @@
 """Write the part of a rank as one safetensors file: each tensor under its own name, with the shape of the rank's part.
 
-The file gets its name once it is whole and on disk. Pieces of unfinished files are checked against the torrent again
-just before they are read: another process may have changed them.
+The file gets its name once it is whole and on disk. Pieces of unfinished files, and blocks on record, are
+checked again just before they are read: another process may have changed them.
 """
 
 import json
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from p2pmodel.core.content.layout import MIB
+from p2pmodel.core.content.leaf_proof import PieceTree, runs_size
 from p2pmodel.core.content.rank_plan import RankPlan
 from p2pmodel.core.content.shard_header import BYTES
 from p2pmodel.core.content.tensor_cuts import TensorPart
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
+from p2pmodel.store.files.folder import open_regular
+from p2pmodel.store.files.leaf_record import LeafRecord
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
-from p2pmodel.store.files.regular import open_regular
 from p2pmodel.swarm.torrents import Metainfo
 
 BLOCK = 8 * MIB
@@ -105,14 +107,20 @@ def _read(descriptor: int, offset: int, size: int) -> bytes:
 
 
 def _check_pieces(plan: RankPlan, sources: Mapping[str, PartSource], metainfo: Metainfo) -> None:
-    spans = {span.path: span for span in metainfo.layout.spans}
+    layout = metainfo.layout
+    spans = {span.path: span for span in layout.spans}
     paths = [path for path in plan.parts if sources[path].staged]
 
     def check(path: str, count: Count) -> None:
         descriptor = open_regular(sources[path].path)
+        record = LeafRecord(sources[path].path, metainfo.trees[path].root)
         try:
-            for piece in sorted(plan.pieces.intersection(spans[path].pieces)):
-                place = metainfo.layout.piece_range(piece)
+            for piece in sorted(plan.pieces.every.intersection(spans[path].pieces)):
+                place = layout.piece_range(piece)
+                tree, runs = PieceTree.of(place, layout.piece_length), plan.pieces.blocks.get(piece)
+                if runs and not record.lacking(tree.first, place.span.size, runs):
+                    count(runs_size(runs, place.length))
+                    continue
                 count(place.length)
                 if not metainfo.accepts(piece, _read(descriptor, place.offset, place.length)):
                     raise IntegrityError(

@@ -53,7 +53,7 @@ class RolloutStanding:
 
     @property
     def essence(self) -> object:
-        """What a coordinator must know; the rest are numbers."""
+        """The part that a coordinator must know at once; the rest are numbers."""
         return self.phase, self.failure, frozenset(self.passed)
 
     @property
@@ -116,7 +116,7 @@ def source_bytes(progress: Progress) -> NodeBytes:
 
 
 def numbers_of(progress: Progress) -> NodeReport | None:
-    """What goes with a demand for leases; None while the bytes of the snapshot are unknown."""
+    """The numbers that go with a demand for leases; None while the size of the snapshot is unknown."""
     if not progress.total:
         return None
     rate = progress.download_rate

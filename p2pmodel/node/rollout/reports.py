@@ -188,7 +188,7 @@ class RolloutReports:
         recipient.sent.set()
 
     def _why(self, snapshot: Snapshot, standing: RolloutStanding, now: float, bounds: HostBounds) -> str:
-        """What bounds a transfer since its last report."""
+        """The bound on the rate of a transfer since its last report."""
         if standing.settled:
             return ""
         then, before = self._earlier.get(snapshot, (now, standing.progress))
@@ -211,7 +211,7 @@ class _Recipient:
 
 
 async def _left(tasks: Collection[asyncio.Task[None]], seconds: float) -> set[asyncio.Task[None]]:
-    """Those of `tasks` that have not ended after `seconds`."""
+    """The `tasks` that have not ended after `seconds`."""
     return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
 
 

@@ -12,8 +12,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.private.authority import authority_of
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.seed.kept_signatures import KeptSignatures
-from p2pmodel.node.snapshot.evidence.signatures import signed
+from p2pmodel.node.snapshot.evidence.signatures import KeptSignatures, signed
 from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.swarm.torrents import Metainfo, parse

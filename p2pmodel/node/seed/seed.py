@@ -38,7 +38,7 @@ from p2pmodel.node.snapshot.mirror_copy import MirrorCopy, MirrorCopyResult
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
 from p2pmodel.node.snapshot.reference_search import from_mirrors_or_cache
 from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
-from p2pmodel.node.trouble.announces import AnnounceTrouble
+from p2pmodel.node.trouble import AnnounceTrouble
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache, RepoCache
@@ -53,10 +53,9 @@ from p2pmodel.swarm.engine import (
     TrackerFailed,
     TrackerWarned,
 )
-from p2pmodel.swarm.file_list import Format, file_indexes, v1_piece_count
-from p2pmodel.swarm.metainfo import layout_of
+from p2pmodel.swarm.metainfo import Format, file_indexes, layout_of, v1_piece_count
 from p2pmodel.swarm.torrents import Metainfo, info_hash_of, parse
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.content_policy import ContentPolicy
 from p2pmodel.trust.signatures.statement import SignedStatement
 
 REPORT_EVERY = 0.5
@@ -66,13 +65,15 @@ LOOK_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class SeedRequest:
-    """What to seed: `ref` from the mirrors, or `directory`, imported as `ref`; `exports` are formats besides v2."""
+    """What to seed: `ref` from the mirrors, or `directory`, imported as `ref`; `exports` are formats besides v2.
+    `assemble`: nodes of the coordinators that fetch `ref` now are sources, too."""
 
     ref: Reference
     directory: Path | None = None
     exports: tuple[Format, ...] = ()
     private: bool = False
     """Whether its swarm is private, also where the settings do not cover the repository."""
+    assemble: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,15 @@ class SeedRun:
 
     def authority(self) -> str | None:
         """The root certificate of its private swarm; None for a public one. Blocks for a moment. Raises InvalidInput,
-        also for formats that a private swarm has not."""
+        also for what a private swarm has not: other formats, and an assembly."""
         request, private = self._request, self._settings.private
         authority = authority_of(request.ref.repo, private, asked=request.private)
         if authority is not None and request.exports:
-            raise InvalidInput("a private swarm has a v2 torrent alone", hint="leave --format out")
+            raise InvalidInput("a private swarm needs a v2 torrent", hint="leave --format out")
+        if authority is not None and request.assemble:
+            raise InvalidInput(
+                f"{request.ref.repo} is private, and private snapshots are not assembled", hint="leave --assemble out"
+            )
         return authority
 
     async def _opened_origin(self, stack: AsyncExitStack) -> Origin | None:
@@ -184,7 +189,7 @@ class SeedRun:
             )
             if found.removed:
                 raise removed_by_another(self._cache.repo(seeded.manifest.repo), seeded.manifest.commit)
-            self._reporter.note(notes.warning("files_doubted", f"{found}: bringing what is wrong again"))
+            self._reporter.note(notes.warning("files_doubted", f"{found}: downloading those files again"))
             await self._repair(seeded)
             on_serving = _ignore
 
@@ -244,8 +249,8 @@ class SeedRun:
         return await import_snapshot(self._cache, self._request.directory, ref, self._reporter, check=check)
 
     async def _listing(self, vouching: Vouching) -> Listing | None:
-        """What a mirror lists for the commit as which a folder is imported. None where the folder names no commit, and
-        where no mirror knows it or answers soon."""
+        """The files that a mirror lists for the commit of an imported folder. None where the folder names no commit,
+        and where no mirror knows it or answers soon."""
         if not self._request.ref.pinned or vouching.origin is None or vouching.by_coordinator:
             return None
         try:

@@ -20,7 +20,7 @@ from p2pmodel.errors import NotFound
 from p2pmodel.node.bandwidth import HttpTraffic
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.seed.kept_signatures import KeptSignatures
+from p2pmodel.node.snapshot.evidence.signatures import KeptSignatures
 from p2pmodel.swarm.engine import SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 from p2pmodel.trust.signatures.statement import SignedStatement

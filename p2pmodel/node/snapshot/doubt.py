@@ -1,4 +1,4 @@
-"""What follows from files of a snapshot that are missing, damaged, or changed since they were verified."""
+"""Consequences of files of a snapshot that are missing, damaged, or changed since they were verified."""
 
 from enum import Enum
 
@@ -10,7 +10,7 @@ from p2pmodel.store.state.transfer_records import TransferRecord
 
 
 class Consequence(Enum):
-    """What a transfer does after a comparison of its files with the records."""
+    """The action of a transfer after a comparison of its files with the records."""
 
     NONE = "none"
     RECHECK = "recheck"

@@ -5,19 +5,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p2pmodel.core.content.layout import FileSpan, Layout
+from p2pmodel.core.content.layout import BLOCK, FileSpan, Layout
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
-from p2pmodel.node.snapshot.reuse.reused_pieces import PieceReuse, Reused
+from p2pmodel.node.snapshot.reuse.reused_pieces import CopiedPieces, PieceReuse
 from p2pmodel.store.cache import RepoCache
+from p2pmodel.store.files.folder import open_regular
+from p2pmodel.store.files.leaf_record import LeafRecord
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
 from p2pmodel.store.files.partial_file import recorded
-from p2pmodel.store.files.regular import open_regular
 from p2pmodel.store.verify import adoptable
 from p2pmodel.swarm.torrents import Metainfo
 
 StagedPieces = Callable[[FileSpan, Path, Count], frozenset[int]]
 """Takes a file's span and the path of its staged file, which exists: the pieces of the file that are in it."""
-ReusedPieces = Callable[[FileSpan, Path, frozenset[int], Count], Reused]
+ReusedPieces = Callable[[FileSpan, Path, frozenset[int], Count], CopiedPieces]
 """Takes a file's span, the path of its staged file, and the pieces that are in it: further pieces, copied to it."""
 SalvagedPieces = Callable[[FileSpan, Path, Path, Count], frozenset[int]]
 """Takes a file's span, its damaged blob, and the path of its staged file, which does not exist: the pieces that were
@@ -112,7 +113,7 @@ def _inventory(
     jobs: int | None = None,
 ) -> Inventory:
     found: dict[int, tuple[Path, bool, frozenset[int]]] = {}
-    reused: dict[int, Reused] = {}
+    reused: dict[int, CopiedPieces] = {}
     repo.places.plain.know(manifest)
     paths = repo.staged.paths_of(manifest.files)
     # Listed once: no system call for each of thousands of absent files.
@@ -163,7 +164,8 @@ def adopt(repo: RepoCache, files: Iterable[ManifestFile], on_bytes: Count = igno
 def recover(
     staged: Path, span: FileSpan, metainfo: Metainfo, known: frozenset[int], on_bytes: Count = ignore
 ) -> frozenset[int]:
-    """Pieces of `span` that are in the staged file and right; `known` pieces are not read again."""
+    """Pieces of `span` that are in the staged file and right; `known` pieces are not read again. Those with some blocks
+    on record, and not all, are not read either: ranks of a model have fetched parts of them."""
     try:
         descriptor = open_regular(staged)
     except FileNotFoundError:
@@ -171,8 +173,11 @@ def recover(
     try:
         size = os.fstat(descriptor).st_size
         found = {piece for piece in known if _ends(metainfo, piece) <= size}
+        width = metainfo.layout.piece_length // BLOCK
+        record = LeafRecord(staged, metainfo.trees[span.path].root) if span.size else None
+        partial = record.partial(span.piece_count, width, -(-span.size // BLOCK)) if record else frozenset()
         for piece in _pieces_with_data(descriptor, span, metainfo, size):
-            if piece not in found:
+            if piece not in found and piece - span.first_piece not in partial:
                 place = metainfo.layout.piece_range(piece)
                 data = os.pread(descriptor, place.length, place.offset)
                 on_bytes(len(data))

@@ -15,8 +15,8 @@ from p2pmodel.core.tasks import companions, in_the_end, in_thread
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.locks.content_claims import ContentClaim
-from p2pmodel.store.locks.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock, passed_over
+from p2pmodel.store.content_locks import ContentClaim
+from p2pmodel.store.process_locks import EXPIRES_AFTER, LockSearch, ProcessLock, passed_over
 from p2pmodel.store.state.verified_blobs import BlobState
 
 RETRY = 0.5

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from p2pmodel.coordinator.complaints import pieces_in
+from p2pmodel.coordinator.tracker.announce_texts import pieces_in
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import P2PModelError

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import CatalogAnswer, find
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.core import notes
@@ -24,19 +25,26 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
 from p2pmodel.node.snapshot.evidence.voucher import (
     CACHE,
+    RECORD,
     Vouching,
     differing,
     refused_torrents,
     unconfirmed,
     voucher_of,
 )
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.snapshots.commit_lookup import expanded
+from p2pmodel.store.snapshots.snapshot_list import expanded
 from p2pmodel.swarm.torrents import Metainfo
 
 MAX_CANDIDATES = 4
 """Torrents of one commit that are requested of the coordinators, one after another, until one fits."""
+
+
+async def torrent_by_now(manifest: Manifest, settings: Settings, reporter: Reporter, http: HttpPool) -> Metainfo | None:
+    """A torrent of `manifest`, which has its voucher, that the coordinators have now; None without one that fits."""
+    ref, vouching = Reference(manifest.repo, manifest.commit), Vouching(settings, None)
+    return await ReferenceSearch(ref, vouching, None, reporter, to_share=False, http=http).torrent_of(manifest)
 
 
 async def from_mirrors_or_cache(
@@ -110,7 +118,9 @@ class ReferenceSearch:
         if answer.metainfo is not None:
             return Reference(wanted.repo, answer.name)
         error = Unavailable if answer.unanswered else RevisionNotFound
-        raise error(f"no coordinator has a version in {wanted} ({'; '.join(answer.reasons)})", hint="name a revision")
+        raise error(
+            f"no coordinator has a version that matches {wanted} ({'; '.join(answer.reasons)})", hint="name a revision"
+        )
 
     async def _by_coordinators(self) -> ResolvedTarget:
         """A coordinator's word is enough, for names too; mirrors are asked only without a torrent."""
@@ -131,7 +141,8 @@ class ReferenceSearch:
         asking = asyncio.ensure_future(self._ask(self._ref))
         listing = None if await self._is_recorded() else asyncio.ensure_future(self._from_mirrors_or_cache())
         try:
-            if self._ref.pinned and (known := await self._known_offhand(await asking)):
+            known = await self._known_offhand(await asking) if self._ref.pinned else None
+            if known and (listing is None or known.vouched_by != RECORD):  # else the record is that of this listing
                 return known
             listing = listing or asyncio.ensure_future(self._from_mirrors_or_cache())
             try:

@@ -1,13 +1,15 @@
 """Resolve a fetch target: the snapshot, its torrent if a coordinator, a file or a magnet has one, and its voucher."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.client.coordinators import Coordinator, configured, trackers_with
+from p2pmodel.coordinator.client.coordinators import Coordinator, configured, foreign_trackers, trackers_with
 from p2pmodel.coordinator.client.torrent_download import download_torrent, public_path
+from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core import notes
 from p2pmodel.core.content.names import Reference, abbreviates
 from p2pmodel.core.network.egress import Egress
@@ -17,13 +19,10 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck, voucher_of_signer
 from p2pmodel.node.snapshot.evidence.voucher import CACHE, Vouching
 from p2pmodel.node.snapshot.reference_search import ReferenceSearch, held_manifest
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import TorrentTarget
-from p2pmodel.node.snapshot.torrents.foreign_trackers import usable_trackers
-from p2pmodel.node.snapshot.torrents.torrent_file import read_torrent_file
+from p2pmodel.node.snapshot.target import ResolvedTarget, TorrentTarget, read_torrent_file
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.store.snapshots.snapshot_list import find_commit
 from p2pmodel.swarm.engine import EngineSource
 from p2pmodel.swarm.magnet import Magnet, parse_magnet
 from p2pmodel.swarm.torrents import Metainfo, parse
@@ -175,3 +174,40 @@ def _sources_of(magnet: Magnet, coordinators: Sequence[Coordinator]) -> list[str
     """URLs that may have the .torrent: those in the magnet, then the catalogs of the configured coordinators."""
     catalogs = [coordinator.torrent_url(magnet.info_hash) for coordinator in coordinators]
     return list(dict.fromkeys((*magnet.sources, *catalogs)))
+
+
+RESOLVE_WITHIN = 3.0
+"""Seconds to look up the addresses of a tracker's host."""
+
+
+async def usable_trackers(trackers: Sequence[str], settings: Settings, reporter: Reporter) -> tuple[str, ...]:
+    """The `trackers` that `swarm.foreign_trackers` admits, without those of the coordinators, which are used anyway.
+
+    They come from a .torrent or magnet that the user named. They are announced to, and are never coordinators. A
+    torrent's author chooses them, so by default none of them may lie inside the cluster or on this machine.
+    """
+    foreign = foreign_trackers(tuple(dict.fromkeys(trackers)), configured(settings))
+    if settings.swarm.foreign_trackers != "public":
+        return foreign if settings.swarm.foreign_trackers == "any" else ()
+    admitted = await asyncio.gather(*(_is_admitted(url, settings.origin.egress) for url in foreign))
+    for url, usable in zip(foreign, admitted, strict=True):
+        if not usable:
+            line = f"the torrent's tracker {public_name(url)} is not used: it has no public address"
+            hint = "name it with --coordinator, or set swarm.foreign_trackers"
+            reporter.note(notes.warning("tracker_not_used", f"{line}; {hint}", tracker=public_name(url)))
+    return tuple(url for url, usable in zip(foreign, admitted, strict=True) if usable)
+
+
+async def _is_admitted(url: str, egress: Egress) -> bool:
+    """Whether all addresses of a URL's host are public ones, or admitted by `egress`."""
+    try:
+        parts = urlsplit(url)
+        if egress.names(parts.hostname or ""):
+            return True
+        async with asyncio.timeout(RESOLVE_WITHIN):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                parts.hostname or "", parts.port or 80, type=socket.SOCK_STREAM
+            )
+    except (OSError, ValueError, TimeoutError):
+        return False
+    return bool(found) and not any(egress.refusal(str(place[4][0])) for place in found)

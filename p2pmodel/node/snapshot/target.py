@@ -1,16 +1,21 @@
-"""Parse what a user names to be fetched: a repository, or a torrent."""
+"""The target of a fetch: what a user names, a repository or a torrent, and what that resolves to."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from p2pmodel.core.content.hub_pages import hub_page
-from p2pmodel.core.content.names import Reference
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.core.content.names import Reference, hub_page
 from p2pmodel.core.network.urls import names_user, shown
-from p2pmodel.errors import InvalidInput
-from p2pmodel.store.bundles.archive import SUFFIX as BUNDLE
+from p2pmodel.errors import IntegrityError, InvalidInput
+from p2pmodel.store.bundles import SUFFIX as BUNDLE
+from p2pmodel.store.bundles import open_bundle
 from p2pmodel.swarm.magnet import parse_magnet
-from p2pmodel.trust.signatures.statement import SignedStatement
+from p2pmodel.swarm.torrents import Metainfo, read_torrent
+from p2pmodel.trust.signatures.record import read_beside
+from p2pmodel.trust.signatures.statement import SUFFIX, SignedStatement, read
+from p2pmodel.trust.signatures.wire import Malformed
 
 MAGNET = "magnet:"
 
@@ -70,3 +75,44 @@ def _check(target: TorrentTarget) -> None:
         raise InvalidInput(
             f"'{shown(text)}' contains a user name or password", hint="download the .torrent, and give its path"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """A snapshot, its torrent if one was found, the refs that will point at it, and its voucher (see `voucher`).
+
+    `coordinators` answered and have no torrent: they may take part in an assembly. `trackers` of the torrent may be
+    announced to besides those of the coordinators.
+    """
+
+    manifest: Manifest
+    metainfo: Metainfo | None
+    refs: tuple[str, ...] = ()
+    coordinators: tuple[Coordinator, ...] = ()
+    vouched_by: str = ""
+    trackers: tuple[str, ...] = ()
+    signatures: tuple[SignedStatement, ...] = field(default=(), repr=False)
+    """Signed statements that came with it. They count only where `SignatureCheck` says so."""
+    warned: bool = False
+    """Whether a warning was given that it has no signature that counts."""
+
+    def __post_init__(self) -> None:
+        if self.metainfo is not None and not self.vouched_by:
+            raise ValueError("a torrent without a voucher")
+
+
+def read_torrent_file(path: Path) -> tuple[bytes, tuple[SignedStatement, ...]]:
+    """The .torrent at `path`, or in the bundle there, and signed statements about it, unverified. Raises NotFound,
+    InvalidInput, and IntegrityError for a damaged bundle. Blocks."""
+    if path.suffix != BUNDLE:
+        return read_torrent(path), read_beside(path.with_name(path.name + SUFFIX))
+    with open_bundle(path) as bundle:
+        return bundle.torrent, statements_in(bundle.signatures)
+
+
+def statements_in(signatures: bytes) -> tuple[SignedStatement, ...]:
+    """The signed statements in a bundle. Raises IntegrityError."""
+    try:
+        return read(signatures)
+    except Malformed as error:
+        raise IntegrityError(f"the signatures in the bundle cannot be used: {error}") from None

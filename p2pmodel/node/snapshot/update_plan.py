@@ -1,4 +1,4 @@
-"""What a fetch of a revision would move, file by file, before anything moves.
+"""The plan of a fetch: the bytes that it would move, file by file.
 
 With a torrent every reused piece is checked against its hash; without one, samples of the tensors are compared.
 """
@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.snapshot.inventory import recover
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
 from p2pmodel.node.snapshot.reuse.presumed_ranges import FIND_SECONDS, LEAST, FileReuse
 from p2pmodel.node.snapshot.reuse.reused_pieces import PieceReuse
 from p2pmodel.node.snapshot.reuse.revisions import SHARD
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.parallel import Count, ignore

@@ -22,12 +22,21 @@ from p2pmodel.node.fetch.request import FetchResult
 from p2pmodel.node.seed.offer import keep_offered, publishes_at, torrent_to_offer
 from p2pmodel.node.snapshot.doubt import Consequence, SnapshotDoubt, compared, removed_by_another
 from p2pmodel.node.snapshot.evidence.voucher import CACHE
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
+from p2pmodel.node.transfer.demands import (
+    TransferDemand,
+    Windows,
+    completed,
+    request_of,
+    resumed,
+    waits,
+    wanted,
+    widened,
+)
 from p2pmodel.node.transfer.engine_reports import EngineReports, engine_note, incomplete
 from p2pmodel.node.transfer.retries import TransferRetry
 from p2pmodel.node.transfer.saved_torrent import is_refused, saved_torrent
 from p2pmodel.node.transfer.transfer_monitor import TransferMonitor, TransferObserver
-from p2pmodel.node.transfer.wishes import TransferWish, Windows, completed, request_of, resumed, waits, wanted, widened
 from p2pmodel.os_errors import translate
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 
@@ -59,9 +68,9 @@ class ManagedTransfer:
         self._stopping = False
         self._closed = False
         self._windows: Windows | None = None
-        """Of the follow lists that have it; None: none has."""
+        """The windows of the follow lists that have this transfer; None: no list has it."""
         self._fetching: tuple[Selection, ...] = ()
-        """What the last fetch was started for."""
+        """The files that the last fetch was started for."""
         self._next_try = TransferRetry(self._repo, self._try_again)
         self._rests = False
         """Whether its task has ended well: it is complete, and there is no swarm to serve it to."""
@@ -76,7 +85,7 @@ class ManagedTransfer:
 
     @property
     def record(self) -> TransferRecord:
-        """What was asked for, and whether it is complete."""
+        """The requested files, and whether they are complete."""
         return self._record
 
     @property
@@ -245,10 +254,10 @@ class ManagedTransfer:
             self._restart_incomplete()
         return follows is not Consequence.NONE
 
-    def widen(self, wish: TransferWish) -> None:
+    def widen(self, demand: TransferDemand) -> None:
         """Add what a further request asks for, and continue if it had failed or, for a client, was paused."""
         before, wanted_before = self._record, self._wanted
-        self._record = widened(before, wish)
+        self._record = widened(before, demand)
         self.retry()
         if (self._record.revisions, self._wanted) != (before.revisions, wanted_before):
             self._has_names = False

@@ -6,7 +6,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import P2PModelError
 from p2pmodel.node.snapshot.evidence.voucher import refused_torrents
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.state.transfer_records import TransferRecord, TransferRecords
 from p2pmodel.swarm.torrents import Metainfo, parse

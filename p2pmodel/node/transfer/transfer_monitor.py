@@ -7,7 +7,7 @@ from typing import Protocol
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.notes import Note
 from p2pmodel.core.progress.progress import FileProgress, Pieces, Progress
-from p2pmodel.node.reporter import FileList, Insight, Reporter
+from p2pmodel.node.reporter import FileList, Reporter, TransferDetails
 
 _TOTALS = ("from_peers", "from_mirrors", "from_seeders", "uploaded", "rejected")
 NOTES = 20
@@ -33,7 +33,7 @@ class TransferMonitor(Reporter):
     def __init__(self, name: str, observer: TransferObserver) -> None:
         self._name = name
         self._observer = observer
-        self._insight: Insight | None = None
+        self._details: TransferDetails | None = None
         self._files: FileList | None = None
         self._last_files: tuple[FileProgress, ...] = ()
         self._notes: deque[str] = deque(maxlen=NOTES)
@@ -67,9 +67,9 @@ class TransferMonitor(Reporter):
         self._observer.log(Note.of(line).within(f"{self._name}: ", repo=self._name))
         self._observer.transfer_changed()
 
-    def insight(self, insight: Insight) -> None:
+    def details(self, details: TransferDetails) -> None:
         """Inspect this transfer from now on."""
-        self._insight = insight
+        self._details = details
 
     def files(self, files: FileList) -> None:
         """List the files by `files` from now on."""
@@ -77,7 +77,7 @@ class TransferMonitor(Reporter):
 
     def ended(self) -> None:
         """The transfer's task has ended: nothing moves."""
-        self._insight = None
+        self._details = None
         self._last_files, self._files = self.file_progress(), None
         self._counting = False
         self.latest = replace(self.latest, peers=0, download_rate=0, upload_rate=0, waiting_for="")
@@ -89,7 +89,7 @@ class TransferMonitor(Reporter):
 
     def pieces(self) -> Pieces:
         """Which pieces are here; none while the transfer is in no swarm."""
-        return self._insight.pieces() if self._insight else Pieces()
+        return self._details.pieces() if self._details else Pieces()
 
     def file_progress(self) -> tuple[FileProgress, ...]:
         """The files of the transfer, now or when its task ended; none before it knows them."""
@@ -97,4 +97,4 @@ class TransferMonitor(Reporter):
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The peers and seeders that the transfer exchanges bytes with."""
-        return await self._insight.connections() if self._insight else ()
+        return await self._details.connections() if self._details else ()

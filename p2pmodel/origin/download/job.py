@@ -1,5 +1,6 @@
 """One file's requests to the mirrors: the next mirror, the wait before it, when to give up and with which error."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
@@ -8,13 +9,35 @@ from typing import Protocol
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import EntryNotFound, P2PModelError, Unavailable, WrongBytes
-from p2pmodel.origin.download.suspects import Suspects
 from p2pmodel.origin.failures import Failed, RangesIgnored, Refused
 from p2pmodel.origin.mirrors.health import Choice, choose, team
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.responses import ExpectedRange
 from p2pmodel.origin.verdict import verdict
+
+
+class Suspects:
+    """Mirrors with bytes that failed the hash of a piece, by file: of one origin.
+
+    They are suspects until the hash of the whole file shows what was wrong. The hash of a piece comes with a torrent,
+    and a torrent may be invented. Only the hash of the whole file is the hub's.
+    """
+
+    def __init__(self) -> None:
+        self._by_etag: defaultdict[str, dict[str, Mirror]] = defaultdict(dict)
+
+    def add(self, file: ManifestFile, mirror: Mirror) -> None:
+        """The bytes of `mirror` for `file` failed the hash of a piece."""
+        self._by_etag[file.etag][mirror.name] = mirror
+
+    def of(self, file: ManifestFile) -> frozenset[str]:
+        """Names of the suspects: for this file they are asked after the other mirrors."""
+        return frozenset(self._by_etag.get(file.etag, ()))
+
+    def take(self, file: ManifestFile) -> tuple[Mirror, ...]:
+        """The suspects; afterwards there are none."""
+        return tuple(self._by_etag.pop(file.etag, {}).values())
 
 
 class RangeSink(Protocol):

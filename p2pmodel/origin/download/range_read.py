@@ -1,15 +1,18 @@
-"""Download of one range that a check accepts: a piece for the swarm."""
+"""Download of one range that a check accepts, a piece for the swarm, or of the proof of blocks of a piece."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import quote
 
+from p2pmodel.core.content.leaf_proof import PieceTree, Runs, proof_length, runs_text
 from p2pmodel.core.pace import TRICKLE, trickle
 from p2pmodel.errors import WrongBytes
 from p2pmodel.origin.clock import Clock
 from p2pmodel.origin.download.job import NO_RANGES, MirrorJob, NoMirrorLeft
 from p2pmodel.origin.failures import Failed, Refused
 from p2pmodel.origin.mirrors.mirror import Mirror
+from p2pmodel.origin.requests import RangeRequests
 from p2pmodel.origin.responses import ExpectedRange
 
 CHECK_INLINE = 64 << 10
@@ -103,3 +106,59 @@ class RangeRead:
         where = f"{self._start}-{self._end}"
         refusal = Refused(f"bytes {where} fail the hash of their piece", WrongBytes, f"other bytes at {where}")
         self._job.suspect(mirror, refusal)
+
+
+class ProofRead:
+    """One proof (`core/content/leaf_proof`), for `runs` of blocks of the piece with this `tree`, that `accept` returns
+    True for. Mirrors of a hub do not serve proofs."""
+
+    def __init__(
+        self,
+        requests: RangeRequests,
+        job: MirrorJob,
+        tree: PieceTree,
+        runs: Runs,
+        accept: Callable[[bytes], bool],
+        *,
+        within: float,
+    ) -> None:
+        manifest, path = job.manifest, quote(job.file.path)
+        query = f"first={tree.first}&width={tree.width}&blocks={runs_text(runs)}"
+        self._path = f"/{manifest.repo}/leaves/{manifest.commit}/{path}?{query}"
+        self._requests = requests
+        self._job = job
+        self._length = proof_length(tree, runs)
+        self._accept = accept
+        self._within = within
+
+    async def run(self) -> bytes:
+        """The proof. Raises `MirrorJob.verdict`."""
+        try:
+            while True:
+                mirror = await self._job.next_mirror()
+                data = await self._ask(mirror)
+                if data is not None and self._accept(data):
+                    return data
+                if data is not None:
+                    mirror.wasted(len(data))
+                    refusal = Refused("its hashes of blocks fail the hash of their piece", WrongBytes, "other hashes")
+                    self._job.suspect(mirror, refusal)
+        except NoMirrorLeft:
+            raise self._job.verdict() from None
+
+    async def _ask(self, mirror: Mirror) -> bytes | None:
+        """The answer of `mirror`; None if it has none."""
+        try:
+            async with mirror.slots, asyncio.timeout(self._within):
+                data = await self._requests.small_body(mirror, self._path, self._length)
+        except TimeoutError:
+            self._job.failed(mirror, Failed("no complete response", slow=True), no_bytes=True)
+        except Failed as failure:
+            self._job.failed(mirror, failure, no_bytes=True)
+        except Refused as refusal:
+            self._job.refuse(mirror, refusal)
+        else:
+            mirror.served()
+            self._job.progressed()
+            return data
+        return None

@@ -38,7 +38,7 @@ _QUARANTINE = 600.0
 _MAX_QUARANTINE = 86400.0
 _SLOW_BELOW = 0.25
 _QUICK_ABOVE = 0.5
-"""Of the best mirror's rate; the gap between the two prevents flapping."""
+"""Shares of the best mirror's rate; the gap between the two prevents flapping."""
 
 _JOIN_SECONDS = 1.0
 _GRACE = 0.3

@@ -63,7 +63,7 @@ class MirrorCounters:
         )
 
 
-class GivenMirror(MirrorSettings):
+class DiscoveredMirror(MirrorSettings):
     """A mirror that the settings do not name: a coordinator's source, or a web seed of a torrent."""
 
     egress: Egress
@@ -96,14 +96,14 @@ class Mirror:
         """The store, for an endpoint `s3://...`."""
         self._endpoint = URL(self.bucket.place.base if self.bucket else settings.endpoint)
         self._redirects = Egress.parse(settings.redirects)
-        given = settings.egress if isinstance(settings, GivenMirror) else None
-        self.direct = isinstance(settings, GivenMirror) and settings.direct
+        given = settings.egress if isinstance(settings, DiscoveredMirror) else None
+        self.direct = isinstance(settings, DiscoveredMirror) and settings.direct
         """Whether its requests never go through a proxy."""
         self.egress = None if given is None or given.names(self._endpoint.host or "") else given
         """The rule for its own address; None if the settings name it."""
         files = TlsFiles(settings.ca_file, settings.certificate, settings.key)
         self._trust = None if files.context is True else files.context
-        self._member = settings.member if isinstance(settings, GivenMirror) else None
+        self._member = settings.member if isinstance(settings, DiscoveredMirror) else None
 
     def __repr__(self) -> str:
         return f"Mirror({self.name!r}, received={self._received})"
@@ -277,7 +277,7 @@ class Mirror:
         self._reason = reason
 
     def corrupted(self, now: float) -> None:
-        """It sent wrong bytes: see `Health.corrupted`."""
+        """The mirror sent wrong bytes: see `Health.corrupted`."""
         before, self._health = self._health, self._health.corrupted(now)
         self._quarantines += self._health.corruptions > before.corruptions
 

@@ -118,7 +118,7 @@ class MirrorPool:
 
 
 def serving(mirrors: Sequence[Mirror], repo: RepoId) -> list[Mirror]:
-    """Those of `mirrors` at which `repo` is looked for."""
+    """The `mirrors` at which `repo` is looked for."""
     return [mirror for mirror in mirrors if mirror.settings.serves(repo)]
 
 

@@ -9,13 +9,11 @@ import aiohttp
 
 from p2pmodel.core.content.manifest import git_blob_hasher
 from p2pmodel.errors import Unavailable, WrongBytes
-from p2pmodel.origin.body import next_block
-from p2pmodel.origin.failures import Failed, Refused
+from p2pmodel.origin.failures import Failed, Refused, next_block
 from p2pmodel.origin.headers import ContentRange, content_range, whole_number
 from p2pmodel.origin.listing import following
 from p2pmodel.origin.mirrors.mirror import Mirror
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 from p2pmodel.origin.requests import REDIRECTS
 from p2pmodel.origin.responses import hub_hash
 

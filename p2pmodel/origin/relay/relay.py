@@ -17,8 +17,7 @@ from p2pmodel.origin.failures import Failed, Refused, naming, status_failure
 from p2pmodel.origin.mirrors.mirror import Mirror
 from p2pmodel.origin.mirrors.pool import MirrorPool
 from p2pmodel.origin.relay.answer import RelayAnswer, RelayResponse
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 from p2pmodel.origin.requests import MAX_REDIRECTS, REDIRECTS, mirror_place
 from p2pmodel.origin.responses import compression, is_html
 from p2pmodel.origin.verdict import TOKEN_HINT, listed, most_specific

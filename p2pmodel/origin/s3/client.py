@@ -1,12 +1,13 @@
 """Clients of S3-compatible stores. Only this package imports boto3, and only where a store is used."""
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.core.extras import check_extra
+from p2pmodel.core.files.home import expanded
 from p2pmodel.errors import InvalidInput
 
 DEFAULT_REGION = "us-east-1"
@@ -62,16 +63,10 @@ class BucketPlace:
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
-def check_installed() -> None:
-    """Raise InvalidInput without the library for S3."""
-    if importlib.util.find_spec("boto3") is None:
-        raise InvalidInput("s3:// needs the library boto3", hint="pip install 'p2pmodel[s3]'")
-
-
 def client_of(place: BucketPlace) -> Any:
     """A client, which threads may share, with the credentials that AWS programs find: the environment, the profile, the
-    file, those of the machine; anonymous without any. Blocks. Raises InvalidInput."""
-    check_installed()
+    file, those of the machine; anonymous without any. Blocks. Raises InvalidInput, and LocalResource without boto3."""
+    check_extra("s3", "s3://")
     from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
@@ -101,8 +96,8 @@ def client_of(place: BucketPlace) -> Any:
 
 def credentials_of(place: BucketPlace) -> dict[str, str]:
     """The credentials that `client_of` would use, under the names that files of AWS programs have; empty without any.
-    Blocks. Raises InvalidInput."""
-    check_installed()
+    Blocks. Raises as `client_of`."""
+    check_extra("s3", "s3://")
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     try:
@@ -127,5 +122,5 @@ def _session(place: BucketPlace) -> Any:
 
     core = Session(profile=place.profile)
     if place.credentials_file is not None:
-        core.set_config_variable("credentials_file", str(place.credentials_file.expanduser()))
+        core.set_config_variable("credentials_file", str(expanded(place.credentials_file)))
     return boto3.session.Session(botocore_session=core)

@@ -47,7 +47,7 @@ class ExportBucket:
     """The bucket and prefix at `place`. Blocks: called in threads, several at a time."""
 
     info = ""
-    """What follows the name of a repository's information: nothing, keys are no folders."""
+    """The suffix of the name of a repository's information: none, since keys are not folders."""
 
     def __init__(self, place: BucketPlace) -> None:
         self._place = place

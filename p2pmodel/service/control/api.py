@@ -8,18 +8,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from p2pmodel import __version__
+from p2pmodel.coordinator.client.cluster_views import RolloutSummaries, SwarmViews
 from p2pmodel.coordinator.client.coordinators import configured
-from p2pmodel.coordinator.client.rollout_views import RolloutSummaries
-from p2pmodel.coordinator.client.swarm_views import SwarmViews
 from p2pmodel.core.content.names import Reference, RepoId, check_name
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection, busiest
 from p2pmodel.core.progress.diagnosis import Diagnosis, HostBounds, explain
-from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
     FirstPiecesView,
+    FollowView,
     LimitsView,
     NodeView,
     PiecesView,
@@ -40,15 +39,14 @@ from p2pmodel.node.fetch.pieces.first_requests import FirstRequests
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.host_stats import disk_pressure, link_speed
-from p2pmodel.node.measure.mirrors import measurement
+from p2pmodel.node.measure.bench import measurement
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.cache_summary import CacheSummary, summarize, unready
+from p2pmodel.node.snapshot.cache_views import CacheSummary, listed, summarize, unready
 from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
-from p2pmodel.node.snapshot_views import listed
 from p2pmodel.node.space_keeper import SpaceKeeper
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, FirstBody, LimitsBody, StartBody
-from p2pmodel.store.snapshots.commit_lookup import find_commit
+from p2pmodel.store.snapshots.snapshot_list import find_commit
 from p2pmodel.trust.signatures.statement import SignedStatement
 
 DIAGNOSIS_SECONDS = 1.0

@@ -13,11 +13,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
-from p2pmodel.core.progress.follow_views import FollowView
 from p2pmodel.core.progress.progress import FileProgress
 from p2pmodel.core.progress.views import (
     CatalogView,
     FirstPiecesView,
+    FollowView,
     LimitsView,
     NodeView,
     PiecesView,
@@ -42,10 +42,10 @@ from p2pmodel.errors import (
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import ServerToken, check_bearer
 from p2pmodel.http.admission.authorization import Gate, authorization
+from p2pmodel.http.admission.forwarded import public_base
 from p2pmodel.http.error_responses import error_middleware, error_response, json_http_errors
 from p2pmodel.http.event_streams import EventStreams
 from p2pmodel.http.openapi import Route, document
-from p2pmodel.http.public_url import public_base
 from p2pmodel.origin.mirrors.mirror import MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.bodies import ChangeBody, EngineBody, FirstBody, LimitsBody, StartBody

@@ -7,8 +7,8 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.progress.views import SERVING, EngineState
 from p2pmodel.errors import InvalidInput
-from p2pmodel.trust.signatures.sshsig import MAX_SIGNATURE
 from p2pmodel.trust.signatures.statement import MAX_STATEMENT, MAX_STATEMENTS
+from p2pmodel.trust.signatures.wire import MAX_SIGNATURE
 
 MOST_PLACES = 1000
 """Places in one request; the pieces that come first are bounded besides."""
@@ -63,7 +63,7 @@ class PlaceBody(_Body):
 
 
 class FirstBody(_Body):
-    """What a load waits for."""
+    """The places of a transfer that a load waits for."""
 
     places: list[PlaceBody] = Field(
         max_length=MOST_PLACES, description="In the order in which they are needed. Repeat the request while you wait."

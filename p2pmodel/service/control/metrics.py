@@ -12,12 +12,10 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from p2pmodel.core.progress.follow_views import FollowView
-from p2pmodel.core.progress.views import LimitsView, NodeView, ScrubView, SpaceView, State, TransferView
+from p2pmodel.core.progress.views import FollowView, LimitsView, NodeView, ScrubView, SpaceView, State, TransferView
 from p2pmodel.errors import Unavailable
-from p2pmodel.http.exposition import HEALTH, METRICS, handle_health, metrics_handler
-from p2pmodel.http.traffic import Traffic
-from p2pmodel.node.snapshot.cache_summary import CacheSummary
+from p2pmodel.http.exposition import HEALTH, METRICS, Traffic, handle_health, metrics_handler
+from p2pmodel.node.snapshot.cache_views import CacheSummary
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.metric_families import by_label, counter, gauge, of_cache, of_mirrors

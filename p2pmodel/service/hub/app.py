@@ -8,6 +8,7 @@ Read-only. It never redirects, has no Xet, and lets no client complete a file th
     GET       /api/{kind}/{id}/refs
     POST      /api/{kind}/{id}/paths-info/{rev}        form or JSON: paths
     GET HEAD  /[{kind}/]{id}/resolve/{rev}/{path}      one Range
+    GET       /[{kind}/]{id}/leaves/{rev}/{path}       ?first=N&width=N&blocks=A-B,C-D of sources: proofs of blocks
     any       all else of datasets and spaces          501, unless there is a `relay`
     GET HEAD  /{id}/resolve/{rev}/.pad/{n}             n zeros: the pad files of hybrid torrents (BEP 47)
     GET       /healthz /metrics                        health, without a token; metrics of a mirror
@@ -17,37 +18,119 @@ Read-only. It never redirects, has no Xet, and lets no client complete a file th
 import asyncio
 import gzip
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.content import hub_json
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.names import DEFAULT_REVISION, printable
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import EntryNotFound, InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.admission.access import ServerToken
+from p2pmodel.http.admission.forwarded import PUBLIC_URL, public_url
 from p2pmodel.http.admission.protection import OUTER_MIDDLEWARES
 from p2pmodel.http.exposition import HEALTH, METRICS, Collecting, handle_health, metrics_handler
-from p2pmodel.http.file_response import STALL, FileContent, answer
-from p2pmodel.http.public_url import PUBLIC_URL, public_url
+from p2pmodel.http.file_response import STALL, FileContent, answer, not_modified
 from p2pmodel.http.server import MAX_BODY
-from p2pmodel.service.hub.accel import Accel
-from p2pmodel.service.hub.endpoint_access import EndpointAccess
-from p2pmodel.service.hub.errors import bearer, errors, refusal
+from p2pmodel.os_errors import translated
+from p2pmodel.service.hub.endpoint_access import FILE_REPO, KIND, REPO, EndpointAccess, bearer, errors, refusal, repo_of
+from p2pmodel.service.hub.leaf_hashes import LeafHashes
 from p2pmodel.service.hub.library import CacheLibrary, ContentSupply, Library, UpstreamLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache, PublishedSnapshot
-from p2pmodel.service.hub.repositories import FILE_REPO, KIND, REPO, repo_of
-from p2pmodel.service.hub.sync_log_route import sync_log_route
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.files.folder import open_regular
+
+ACCEL_FROM = 1 << 20
+"""Bytes from which nginx sends a file. Smaller ones are sent from here, so that nginx can compress text."""
+
+
+class Accel:
+    """nginx before this server has an internal location `prefix` (as `/_blobs/`), an alias of the cache at `root`."""
+
+    def __init__(self, prefix: str, root: Path) -> None:
+        if not (prefix.startswith("/") and prefix.endswith("/") and prefix == quote(prefix)):
+            raise InvalidInput(
+                "--accel must be a path that begins and ends with a slash", hint="for example --accel /_blobs/"
+            )
+        self._prefix = prefix
+        self._root = root
+
+    def answer(
+        self, request: web.Request, snapshot: PublishedSnapshot, file: ManifestFile, headers: Mapping[str, str]
+    ) -> web.Response | None:
+        """The answer to a GET of `file`, which nginx completes, ranges included; None if nginx cannot send it.
+
+        Touches the disk: call in a thread.
+        """
+        blob = _sendable(snapshot, file) if file.size >= ACCEL_FROM else None
+        if blob is None:
+            return None
+        path, root = blob.resolve(), self._root.resolve()
+        if not path.is_relative_to(root):
+            return None
+        named = {**headers, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
+        if not_modified(request.headers.get("If-None-Match"), file.etag):
+            return web.Response(status=304, headers=named)
+        named["X-Accel-Redirect"] = self._prefix + quote(path.relative_to(root).as_posix())
+        return web.Response(headers=named, content_type="application/octet-stream")
+
+
+def _sendable(snapshot: PublishedSnapshot, file: ManifestFile) -> Path | None:
+    """The file that nginx may send. A plain file without a record is checked first: see `PublishedSnapshot.open`."""
+    place = snapshot.cache.places.find(file)
+    if place is None or (place.plain is not None and not snapshot.cache.is_verified(file)):
+        return None
+    return place.path
+
+
+_CHUNK = 256 << 10
+
+
+def sync_log_route(path: Path) -> web.RouteDef:
+    """The route that serves the log at `path` as it is now. `?from=BYTE` skips the bytes before."""
+
+    async def sync_log(request: web.Request) -> web.StreamResponse:
+        start = request.query.get("from", "0")
+        if not (start.isascii() and start.isdigit() and len(start) < 19):
+            raise web.HTTPBadRequest(reason="from must be a number of bytes")
+        # Before the first sync the log is empty.
+        with await asyncio.to_thread(_open, path) as log:
+            size = await asyncio.to_thread(log.seek, 0, 2)
+            offset = min(int(start), size)
+            response = web.StreamResponse(headers={"Cache-Control": "no-cache"})
+            response.content_type = "application/jsonl"
+            response.content_length = size - offset
+            await response.prepare(request)
+            await asyncio.to_thread(log.seek, offset)
+            while request.method == "GET" and offset < size:
+                data = await asyncio.to_thread(log.read, min(_CHUNK, size - offset))
+                await response.write(data)
+                offset += len(data)
+            return response
+
+    return web.get("/sync-log", sync_log)
+
+
+@translated()
+def _open(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(open_regular(path), "rb")
+    except FileNotFoundError:
+        return BytesIO()
+
 
 PAGE = 1000
 """Entries per page of a tree, unless the client requests fewer."""
@@ -94,6 +177,7 @@ def hub_endpoint(
     http: HttpSettings = limits.UNPACED,
     collecting: Collecting | None = None,
     access: EndpointAccess | None = None,
+    leaves: LeafHashes | None = None,
 ) -> web.Application:
     """The endpoint as an application, to be served alone or mounted with `add_subapp`.
 
@@ -101,7 +185,8 @@ def hub_endpoint(
     `pace` limits the bytes/s of files over all connections. `upstream`, which uses the same cache, downloads
     missing files. `sync_log` is served as /sync-log. `accel` is the path at which nginx, before this server, has
     the cache: nginx then sends the blobs. `relay` wraps the model routes and has all others. `http` limits the rate
-    of requests and the time for their bodies. `collecting` has the metrics that it serves, if any.
+    of requests and the time for their bodies. `collecting` has the metrics that it serves, if any. `leaves`
+    makes the hashes of blocks that it serves, if any.
     """
     middlewares: list[Middleware] = []
     if access_log is not None:
@@ -128,7 +213,10 @@ def hub_endpoint(
     if sync_log is not None:
         app.add_routes([sync_log_route(sync_log)])
     delivery = Accel(accel, cache.root) if accel else None
-    app.add_routes(_HubHandlers(library, pace, delivery, access).routes())
+    handlers = _HubHandlers(library, pace, delivery, access)
+    app.add_routes(handlers.routes())
+    if leaves is not None:
+        app.add_routes([handlers.leaves(leaves)])
     app.add_routes(relay.routes() if relay is not None else _REFUSED)
     return app
 
@@ -150,6 +238,20 @@ class _HubHandlers:
             web.get(f"/api/{KIND}/{REPO}", self.model_info),
             web.get(f"/{FILE_REPO}/resolve/{_REV}/{{path:.+}}", self.resolve),
         ]
+
+    def leaves(self, hashes: LeafHashes) -> web.RouteDef:
+        """The route of the hashes of blocks."""
+
+        async def answer_proof(request: web.Request) -> web.Response:
+            snapshot = await self._snapshot(request)
+            file = snapshot.files.get(path := request.match_info["path"])
+            if file is None:
+                message = f"{snapshot.manifest.repo} has no file '{printable(path)}' at {snapshot.manifest.commit}"
+                return refusal(HTTPStatus.NOT_FOUND, message, code="EntryNotFound")
+            await self._access.check_file(request, self._library, snapshot, file)
+            return await hashes.answer(request, snapshot, file)
+
+        return web.get(f"/{FILE_REPO}/leaves/{_REV}/{{path:.+}}", answer_proof, allow_head=False)
 
     async def _snapshot(self, request: web.Request, revision: str | None = None) -> PublishedSnapshot:
         chosen = revision or request.match_info.get("revision", DEFAULT_REVISION)

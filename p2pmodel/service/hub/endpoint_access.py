@@ -1,31 +1,130 @@
-"""What an endpoint asks before a client gets a snapshot or a file of it: its right, the rules on signatures, the policy
-on contents, the audit log."""
+"""The checks before a client of an endpoint gets a snapshot or a file: its right, the rules on signatures, the policy
+on contents, the audit log; and error answers that hub clients understand (X-Error-Code, X-Error-Message).
+"""
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
+from p2pmodel.core.content.names import DATASETS, KINDS, MODELS, SPACES
 from p2pmodel.core.network.rights import OPEN, Right
-from p2pmodel.errors import AccessDenied, NotFound, RefusedContent
-from p2pmodel.http.admission.authorization import RIGHT
+from p2pmodel.errors import (
+    AccessDenied,
+    EntryNotFound,
+    GatedLogin,
+    GatedRepo,
+    InvalidInput,
+    NotFound,
+    P2PModelError,
+    RefusedContent,
+    RepoNotFound,
+    RevisionNotFound,
+    TooManyRequests,
+)
+from p2pmodel.http.admission.access import WRONG_TOKEN, ServerToken, is_bearer
+from p2pmodel.http.admission.authorization import RIGHT, Gate, LocalUsers, admitted, presented_by
+from p2pmodel.http.error_responses import error_middleware
+from p2pmodel.http.exposition import HEALTH, METRICS
+from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
-from p2pmodel.origin.relay.hub_paths import HubPath
+from p2pmodel.origin.relay.request import HubPath
 from p2pmodel.service.hub.library import Library, OpenedContent
 from p2pmodel.service.hub.published_snapshots import PublishedSnapshot
-from p2pmodel.service.hub.repositories import repo_of
-from p2pmodel.trust.audit.trail import AuditTrail
-from p2pmodel.trust.contents.policy import CARD, CARD_READ, ContentPolicy
+from p2pmodel.trust.audit_log import AuditTrail
+from p2pmodel.trust.content_policy import CARD, CARD_READ, ContentPolicy
+
+RETRY_AFTER = 5
+"""Seconds after which a client may request an unavailable file again."""
+
+_CODES: dict[type[P2PModelError], str] = {
+    RepoNotFound: "RepoNotFound",
+    RevisionNotFound: "RevisionNotFound",
+    EntryNotFound: "EntryNotFound",
+    GatedRepo: "GatedRepo",
+    GatedLogin: "GatedRepo",
+}
+
+
+def refusal(
+    status: int, message: str, *, code: str | None = None, commit: str | None = None, retry_after: int = RETRY_AFTER
+) -> web.Response:
+    """An error answer. `code` selects the exception that the client raises; `commit` lets it record an absent file.
+    `retry_after` (seconds) goes with 429 and 503."""
+    headers = {"X-Error-Message": " ".join(message.encode("ascii", "replace").decode().split())}
+    if code is not None:
+        headers["X-Error-Code"] = code
+    if commit is not None:
+        headers["X-Repo-Commit"] = commit
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        headers["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.json_response({"error": message}, status=status, headers=headers)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer the errors that handlers raise."""
+    try:
+        return await _translated(request, handler)
+    except web.HTTPError as error:
+        return refusal(error.status, error.reason)
+
+
+def _respond(error: P2PModelError) -> web.Response:
+    wait = error.retry_after if isinstance(error, TooManyRequests) else RETRY_AFTER
+    return refusal(error.http_status, str(error), code=_CODES.get(type(error)), retry_after=wait)
+
+
+_translated = error_middleware(_respond)
+
+
+def bearer(token: str | ServerToken, *, public: Collection[str] = ()) -> Middleware:
+    """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
+    Paths in `public` need no token.
+
+    Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with
+    the advice to log in. With a wrong token it is the hub's for invalid credentials.
+    """
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization")
+        if request.path in public:
+            return await handler(request)
+        if given is None:
+            return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+        if not is_bearer(given, token):
+            request[WRONG_TOKEN] = True
+            return refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
+        return await handler(request)
+
+    return check
+
+
+KIND = "{kind:" + "|".join(KINDS) + "}"
+REPO = r"{repo:[^/]+(?:/[^/]+)?}"
+FILE_REPO = rf"{{repo:(?:(?:{DATASETS}|{SPACES})/)?[^/]+(?:/[^/]+)?}}"
+"""Parts of routes."""
+
+
+def repo_of(request: web.Request) -> str:
+    """The repository that a request names, with its kind. Raises KeyError if its route has none."""
+    kind, repo = request.match_info.get("kind", MODELS), request.match_info["repo"]
+    return repo if kind == MODELS else f"{kind}/{repo}"
 
 
 class EndpointAdmission(Protocol):
     """Decides which requests an endpoint admits."""
 
     def middleware(self) -> Middleware:
-        """What stands before the handlers."""
+        """The middleware before the handlers."""
 
     async def check(self, request: web.Request, manifest: Manifest, asked_as: str) -> Right:
         """The right by which `request` reads a snapshot, requested as the repository `asked_as`. Raises without one."""
@@ -48,7 +147,7 @@ class EndpointAccess:
 
     @property
     def middlewares(self) -> list[Middleware]:
-        """What stands before the handlers."""
+        """The middleware before the handlers."""
         return [self._admission.middleware()] if self._admission is not None else []
 
     def check_relayed(self, request: web.Request, path: HubPath) -> None:
@@ -118,3 +217,71 @@ async def _whole(opened: OpenedContent, size: int) -> bytes:
         end = await opened.ready(end)
     assert opened.file is not None
     return os.pread(opened.file.fileno(), size, 0)
+
+
+SYNC_LOG = "/sync-log"
+
+
+class HubAdmission:
+    """The gate of an endpoint, and the rights of clients to restricted models."""
+
+    def __init__(self, gate: Gate, rights: ClientRights) -> None:
+        self._gate = gate
+        self._rights = rights
+        self._users = LocalUsers()
+
+    def middleware(self) -> Middleware:
+        """Admits requests. It belongs inside the one that answers errors."""
+
+        @web.middleware
+        async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+            wanted = asked(request)
+            if wanted is None:
+                return await handler(request)
+            try:
+                await admitted(request, self._gate, self._users, *wanted)
+            except AccessDenied as error:
+                refused = _login(error)
+                if refused is None:
+                    raise
+                return refused
+            return await handler(request)
+
+        return admit
+
+    async def check(self, request: web.Request, manifest: Manifest, asked_as: str) -> Right:
+        """The right by which `request` reads the snapshot of `manifest`, requested as the repository `asked_as`.
+
+        Raises as `Gate.admit` and `ClientRights.check`.
+        """
+        right: Right = request.get(RIGHT, OPEN)
+        if manifest.repo.folded != asked_as.lower():  # an older name
+            right = await self._gate.admit(await presented_by(request, self._users), "read", str(manifest.repo))
+        if right.ask_mirror and manifest.private:
+            reason = await self._rights.check(manifest, right.token)
+            right = Right(right.subject, f"{right.reason}, {reason}", token=right.token)
+        return right
+
+
+def asked(request: web.Request) -> tuple[str, str | None] | None:
+    """The verb and the repository of a request to an endpoint; None for its health."""
+    path = request.path
+    if path == HEALTH:
+        return None
+    if path in (METRICS, SYNC_LOG):
+        return "operate", None
+    if "repo" in request.match_info:
+        return "read", repo_of(request)
+    try:
+        return "read", HubPath(request.rel_url.raw_path).repo_named
+    except (InvalidInput, NotFound):
+        return "read", None
+
+
+def _login(error: AccessDenied) -> web.Response | None:
+    """The hub's answer to a request without a token, or with a wrong one; None for other refusals."""
+    if type(error) is AccessDenied:
+        return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+    if error.code == "unknown_credential":
+        return refusal(HTTPStatus.UNAUTHORIZED, f"Invalid credentials in Authorization header: {error}")
+    return None

@@ -22,15 +22,12 @@ from p2pmodel.core.network.rights import OPEN, Right
 from p2pmodel.errors import AccessDenied, InvalidInput, NotFound, NotYet, P2PModelError, RepoNotFound
 from p2pmodel.http.access_log import SENT
 from p2pmodel.http.admission.authorization import RIGHT
-from p2pmodel.http.file_response import STALL
-from p2pmodel.http.public_url import public_base
-from p2pmodel.http.ranges import RangeNotSatisfiable, parse_range
+from p2pmodel.http.admission.forwarded import public_base
+from p2pmodel.http.file_response import STALL, RangeNotSatisfiable, parse_range
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.origin.relay.answer import RelayAnswer
-from p2pmodel.origin.relay.hub_paths import OTHER_KINDS, HubPath
-from p2pmodel.origin.relay.request import RelayRequest
-from p2pmodel.service.hub.endpoint_access import EndpointAccess
-from p2pmodel.service.hub.repositories import repo_of
+from p2pmodel.origin.relay.request import OTHER_KINDS, HubPath, RelayRequest
+from p2pmodel.service.hub.endpoint_access import EndpointAccess, repo_of
 
 SHORT = 1 << 20
 """Longest range, in bytes, for which a client waits."""

@@ -8,12 +8,10 @@ from pathlib import Path
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.tasks import companions
 from p2pmodel.service.roles.reload import Reload
-from p2pmodel.trust.access.authoriser import Authoriser, Directory
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.authoriser import Authoriser, ClientAccess, Directory
 from p2pmodel.trust.access.machine_tokens import MachineTokens
 from p2pmodel.trust.access.policy import AccessPolicy
-from p2pmodel.trust.audit.audit_log import AuditLog
-from p2pmodel.trust.audit.trail import AuditTrail
+from p2pmodel.trust.audit_log import AuditLog, AuditTrail
 
 RULES = "access.rules"
 

@@ -13,13 +13,12 @@ from aiohttp import web
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import PublicAddress
 from p2pmodel.coordinator.server.credentials import LOCAL, Credentials
-from p2pmodel.coordinator.token_files import kept_token, local_token_file
-from p2pmodel.coordinator.tokens import new_token
+from p2pmodel.coordinator.tokens import kept_token, local_token_file, new_token
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard
-from p2pmodel.http.public_url import PUBLIC_URL
+from p2pmodel.http.admission.forwarded import PUBLIC_URL
 from p2pmodel.http.server import serving
 from p2pmodel.service.roles.own_address import reachable_urls
 

@@ -5,8 +5,10 @@ bounded: first the servers (3 s at most), then the transfers leave their swarms 
 """
 
 import asyncio
+import os
+import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +27,8 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.errors import NotFound, Untrusted
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
-from p2pmodel.http.exposition import HEALTH
+from p2pmodel.http.exposition import HEALTH, Traffic
 from p2pmodel.http.server import check_not_running, serving, serving_unix
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.job import NodeContext
 from p2pmodel.node.follow.follower import Follower
@@ -45,12 +46,25 @@ from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from p2pmodel.service.roles.own_address import reachable_urls
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.service.roles.source import serving_source
-from p2pmodel.service.roles.systemd import notify
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
-from p2pmodel.trust.access.authoriser import ServerGate
-from p2pmodel.trust.access.clients import ClientAccess
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.access.authoriser import ClientAccess, ServerGate
+from p2pmodel.trust.content_policy import ContentPolicy
+
+
+def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Send `state`, as in `READY=1`, to the socket NOTIFY_SOCKET; without that variable do nothing.
+
+    Errors are ignored: an unreachable supervisor must not stop the service.
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+        line.settimeout(1.0)
+        line.connect("\0" + address[1:] if address.startswith("@") else address)
+        line.sendall(state.encode())
+
 
 GRACE = 0.6
 HUB_GRACE = 0.2
@@ -124,7 +138,8 @@ class Daemon:
                 tls=self._source_tls,
             )
             web_seed = await stack.enter_async_context(source)
-            context = NodeContext(engine, cache, pace=Pace(settings.swarm.download_limit), web_seed=web_seed)
+            pace = Pace(settings.swarm.download_limit)
+            context = NodeContext(engine, cache, pace=pace, web_seed=web_seed, upload=web_seed.pace)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             keeper, follower = SpaceKeeper(cache, settings, node, log=self._note), Follower(node)
             await follower.restore()

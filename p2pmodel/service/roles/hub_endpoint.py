@@ -20,24 +20,22 @@ from p2pmodel.errors import InvalidInput, LocalResource
 from p2pmodel.http import limits
 from p2pmodel.http.access_log import AccessLog
 from p2pmodel.http.admission.access import RequestGuard, ServerToken, is_bearer
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.hub.client_rights import ClientRights
 from p2pmodel.node.hub.on_demand import HubContent
 from p2pmodel.node.hub.token_scope import TokenScope
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import NoteReporter
 from p2pmodel.node.snapshot.evidence.held_snapshots import HeldSnapshots
-from p2pmodel.service.hub.admission import HubAdmission
 from p2pmodel.service.hub.app import hub_endpoint
-from p2pmodel.service.hub.endpoint_access import EndpointAccess
+from p2pmodel.service.hub.endpoint_access import EndpointAccess, HubAdmission
 from p2pmodel.service.hub.library import NodeLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.hub.relay import MirrorRelay
-from p2pmodel.store.state.withheld_models import WithheldModels
-from p2pmodel.trust.access.authoriser import ServerGate
-from p2pmodel.trust.access.clients import NO_CLIENTS, ClientAccess
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.store.state.judgements import WithheldModels
+from p2pmodel.trust.access.authoriser import NO_CLIENTS, ClientAccess, ServerGate
+from p2pmodel.trust.content_policy import ContentPolicy
 
 DEFAULT = ListenAddress("127.0.0.1", 8092)
 

@@ -9,35 +9,39 @@ that they talk to a member, too.
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.tracker.sources import Source
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.publishing import publish_source, repeat
+from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.rights import Right
 from p2pmodel.core.pace import Pace
+from p2pmodel.core.tasks import companions
 from p2pmodel.errors import AccessDenied
 from p2pmodel.http import limits
 from p2pmodel.http.admission.access import RequestGuard
 from p2pmodel.http.admission.authorization import RIGHT
-from p2pmodel.http.admission.client_certificates import client_certificate
+from p2pmodel.http.admission.peer_identity import client_certificate
 from p2pmodel.http.connections import reset
-from p2pmodel.http.sent_bytes import SentBytes
+from p2pmodel.http.exposition import SentBytes, Traffic
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import PRIVATE_SOURCE_PORT, free_port
 from p2pmodel.node.private.membership import SwarmMembership
 from p2pmodel.service.hub.app import hub_endpoint
 from p2pmodel.service.hub.endpoint_access import EndpointAccess
+from p2pmodel.service.hub.leaf_hashes import LeafHashes
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
-from p2pmodel.service.roles.source_address import SourceAddress
+from p2pmodel.service.roles.own_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from p2pmodel.tls import MutualTls, server_of
 
@@ -89,7 +93,7 @@ class MemberAdmission:
                     break
                 await asyncio.sleep(NEWCOMER_EVERY)
             if refusal := self._refusal(client):
-                raise AccessDenied(f"this client is no member of the private swarm: {refusal}")
+                raise AccessDenied(f"this client is not a member of the private swarm: {refusal}")
             request[RIGHT], request[_CLIENT] = MEMBER, client
             self._follow(request.transport, client)
             return await handler(request)
@@ -170,7 +174,9 @@ class PrivateSource:
         self._admission = MemberAdmission()
         self._library = SeededLibrary(PublishedCache(cache))
         access, http = EndpointAccess(self._admission), settings.http
-        self._app = hub_endpoint(cache, library=self._library, pace=pace, http=http.unpaced, access=access)
+        self._app = hub_endpoint(
+            cache, library=self._library, pace=pace, http=http.unpaced, access=access, leaves=LeafHashes(pace)
+        )
         self._app.middlewares.insert(0, sent.middleware())
         self._app.on_response_prepare.append(self._admission.end_before_expiry)
         if traffic is not None:
@@ -231,3 +237,45 @@ class PrivateSource:
         """The source of an offered snapshot, as clients of `coordinator` reach it. Blocks."""
         port = self._admission.members[manifest.commit].port
         return self._address.source(self._url, coordinator, port=port)
+
+
+class PrivateOffer:
+    """Names `source` to leaseholders once it serves: at the seeder's own coordinator, which has `sources` and is
+    reached at `urls`, and at `coordinators`."""
+
+    def __init__(
+        self,
+        source: PrivateSource,
+        sources: Sources,
+        urls: Sequence[str],
+        coordinators: Sequence[Coordinator],
+        note: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._sources = sources
+        self._urls = tuple(urls)
+        self._coordinators = tuple(coordinators)
+        self._note = note
+
+    @asynccontextmanager
+    async def offering(self, manifest: Manifest, membership: SwarmMembership) -> AsyncIterator[None]:
+        """Serve and list the snapshot while the context lasts."""
+        async with self._source.offering(manifest, membership), companions() as start:
+            info_hash = membership.info_hash
+            own = [await self._at(url, manifest) for url in self._urls]
+            for each in own:
+                self._sources.add(info_hash, each, for_ever=True)
+            for coordinator in self._coordinators:
+                name = partial(self._name, coordinator, info_hash, manifest)
+                start(repeat(coordinator, name, self._note))
+            try:
+                yield
+            finally:
+                for each in own:
+                    self._sources.drop(info_hash, each.endpoint)
+
+    async def _name(self, coordinator: Coordinator, info_hash: str, manifest: Manifest) -> None:
+        await publish_source(coordinator, info_hash, await self._at(coordinator.url, manifest))
+
+    async def _at(self, url: str, manifest: Manifest) -> Source:
+        return await asyncio.to_thread(self._source.source, url, manifest)

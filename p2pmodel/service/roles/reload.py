@@ -1,4 +1,4 @@
-"""What a running server reads again on SIGHUP: settings that can change, token files, certificates."""
+"""The reload of a running server on SIGHUP: settings that can change, token files, certificates."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

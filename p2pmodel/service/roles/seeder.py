@@ -20,7 +20,7 @@ from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
 from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
-from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import SignatureStore
 from p2pmodel.coordinator.server.credentials import LOCAL
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.probes import ConnectionProbes
@@ -32,25 +32,29 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.core.progress.views import RateLimits
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.sent_bytes import SentBytes
+from p2pmodel.http.exposition import SentBytes
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.bandwidth import SharedLimits
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.job import NodeContext
+from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.local_address import local_address, peer_addresses
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.service.hub.app import hub_endpoint
+from p2pmodel.service.hub.leaf_hashes import LeafHashes
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
 from p2pmodel.service.roles.client_access import authoriser_of, clients_of
 from p2pmodel.service.roles.coordinator import CoordinatorRole, serving_coordinator
-from p2pmodel.service.roles.private_offer import PrivateOffer
-from p2pmodel.service.roles.private_source import PrivateSource
+from p2pmodel.service.roles.own_address import SourceAddress
+from p2pmodel.service.roles.private_source import PrivateOffer, PrivateSource
 from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
-from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.scrub import Scrubber
 from p2pmodel.swarm.engine import Engine
-from p2pmodel.swarm.file_list import Format
+from p2pmodel.swarm.metainfo import Format
+from p2pmodel.trust.content_policy import ContentPolicy
 
 SOURCE = "/source"
 """Path of the HTTP source for leaseholders, below the coordinator's URL."""
@@ -92,6 +96,8 @@ class Seeder:
 
     async def build(self) -> SeedResult:
         """Mirror and verify the snapshot, build its torrents, and publish them to the configured coordinators."""
+        await asyncio.to_thread(self._seeding.authority)
+        await self._assemble(None)
         seeded = await self._seeding.prepare([each.announce_url for each in self._coordinators])
         for coordinator in self._coordinators:
             for form, raw in seeded.torrents.items():
@@ -101,20 +107,19 @@ class Seeder:
     async def run(self, role: CoordinatorRole, on_ready: Callable[[SeedResult, SeederAddresses], None]) -> None:
         """Seed until cancelled; `on_ready` is called once everything is served."""
         quotas = self._settings.quotas
-        catalog, signatures = Catalog(max_owner=quotas.torrents_per_publisher), SignatureShelf()
+        catalog, signatures = Catalog(max_owner=quotas.torrents_per_publisher), SignatureStore()
         sources = Sources(time.monotonic, max_address=quotas.sources_per_address)
         cache = HubCache(self._settings.cache_dir, self._settings.state_dir)
         library, sent = SeededLibrary(PublishedCache(cache)), SentBytes()
-        own_swarms = await asyncio.to_thread(PrivateSwarms.of, catalog, self._settings.private)
+        own_swarms = await asyncio.to_thread(self._own_swarms, catalog, role.listen.port)
         self._check_private(role, await asyncio.to_thread(self._seeding.authority))
-        tracker = _tracker(self._settings.tracker)
         swarm, pace = self._settings.swarm, Pace()  # SharedLimits sets its rate below
         token, address = secrets.token_urlsafe(24), PublicAddress()
         async with AsyncExitStack() as stack:
             rights = authoriser_of(self._settings, self._reload)
             clients = await stack.enter_async_context(clients_of(self._settings, f"seed-{role.listen.port}", rights))
             app = coordinator_app(
-                tracker,
+                _tracker(self._settings.tracker),
                 catalog,
                 credentials=role.credentials,
                 sources=sources,
@@ -133,6 +138,7 @@ class Seeder:
             )
             # Before the mirroring, which may take hours: the engine's port may be taken.
             engine = await stack.enter_async_context(engine_of(self._settings))
+            await self._assemble(engine)
             own = [announce_url(url, role.credentials.member or "") for url in coordinator.urls]
             seeded = await self._seeding.prepare([*own, *(each.announce_url for each in self._coordinators)])
             bound = ListenAddress(*engine.address)
@@ -158,6 +164,28 @@ class Seeder:
                     coordinators=self._admitting(role, coordinator.url),
                     offering=offer.offering,
                 )
+
+    def _own_swarms(self, catalog: Catalog, port: int) -> PrivateSwarms:
+        """The private swarms of its coordinator. A free port is another one after a restart, with other nodes."""
+        folder = self._settings.state_dir / "private-swarms" / str(port) if self._settings.state_dir and port else None
+        return PrivateSwarms.of(catalog, self._settings.private, folder=folder, note=self._reporter.note)
+
+    async def _assemble(self, engine: Engine | None) -> None:
+        """If asked to, fetch the snapshot as a node does: from peers, or in an assembly with other nodes. A fetch of
+        another process into the same cache is waited for. `prepare` finds the files there, and compares them with the
+        mirrors' list."""
+        if not self._request.assemble:
+            return
+        settings, limits = self._settings, self._settings.swarm
+        if settings.trust.signing_key is not None:  # a publisher that signs vouches itself
+            settings = settings.model_copy(update={"trust": settings.trust.model_copy(update={"rules": ()})})
+        async with companions() as start:
+            context = None
+            if engine is not None:
+                cache = HubCache(settings.cache_dir, settings.state_dir, policy=ContentPolicy(settings.contents.rules))
+                context = NodeContext(engine, cache, pace=Pace(limits.download_limit))
+                start(context.shared(RateLimits(limits.upload_limit, limits.download_limit)).run())
+            await Fetch(FetchRequest(self._request.ref), settings, self._reporter, context=context).run(lambda _: None)
 
     def _private_source(self, cache: HubCache, bound: ListenAddress, pace: Pace, sent: SentBytes) -> PrivateSource:
         address = SourceAddress(bound, self._settings.swarm.zone, self._settings.swarm.advertised)
@@ -254,6 +282,6 @@ def _source(
     cache: HubCache, library: SeededLibrary, sent: SentBytes, pace: Pace, *, token: str, http: HttpSettings
 ) -> web.Application:
     """The HTTP source for leaseholders."""
-    app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced)
+    app = hub_endpoint(cache, token=token, library=library, pace=pace, http=http.unpaced, leaves=LeafHashes(pace))
     app.middlewares.insert(0, sent.middleware())
     return app

@@ -1,29 +1,75 @@
-"""The HTTP sources of a node: they serve its snapshots to leaseholders of their swarms, as /source of a seeder does."""
+"""The HTTP sources of a node: they serve its snapshots to leaseholders of their swarms, as /source of a seeder does.
 
+Each snapshot has a token of its own: leases of one open no other.
+"""
+
+import hmac
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.rights import Right
 from p2pmodel.core.pace import Pace
+from p2pmodel.errors import AccessDenied
 from p2pmodel.http import limits
-from p2pmodel.http.admission.access import RequestGuard
-from p2pmodel.http.sent_bytes import SentBytes
+from p2pmodel.http.admission.access import WRONG_TOKEN, RequestGuard, is_bearer
+from p2pmodel.http.admission.authorization import RIGHT
+from p2pmodel.http.exposition import HEALTH, SentBytes, Traffic
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.local_address import SOURCE_PORT, free_port
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.service.hub.app import hub_endpoint
-from p2pmodel.service.hub.endpoint_access import EndpointAccess
+from p2pmodel.service.hub.endpoint_access import EndpointAccess, refusal
+from p2pmodel.service.hub.leaf_hashes import LeafHashes
 from p2pmodel.service.hub.library import SeededLibrary
 from p2pmodel.service.hub.published_snapshots import PublishedCache
-from p2pmodel.service.hub.source_tickets import SourceTickets
+from p2pmodel.service.roles.own_address import SourceAddress
 from p2pmodel.service.roles.private_source import PrivateSource
-from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
+
+LEASEHOLDER = Right("leaseholder", "the token of a lease", ask_mirror=True)
+"""The right of a request with a token, until it is known of which snapshot it is."""
+
+
+class SourceTickets:
+    """The tokens of one run; as `EndpointAdmission`."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def of(self, manifest: Manifest) -> str:
+        """The token of a snapshot."""
+        return hmac.new(self._secret, f"{manifest.repo}@{manifest.commit}".encode(), sha256).hexdigest()[:40]
+
+    def middleware(self) -> Middleware:
+        """Admits requests with a token; `check` compares it."""
+
+        @web.middleware
+        async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.path != HEALTH:
+                if "Authorization" not in request.headers:
+                    return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
+                request[RIGHT] = LEASEHOLDER
+            return await handler(request)
+
+        return admit
+
+    async def check(self, request: web.Request, manifest: Manifest, asked_as: str) -> Right:  # noqa: ARG002
+        """The right of a leaseholder of the snapshot. Raises AccessDenied for the token of another one."""
+        if is_bearer(request.headers.get("Authorization", ""), self.of(manifest)):
+            return LEASEHOLDER
+        request[WRONG_TOKEN] = True
+        raise AccessDenied("Invalid credentials in Authorization header")
 
 
 class WebSeedLibrary:
@@ -90,7 +136,9 @@ async def serving_source(
     tickets = SourceTickets()
     library, pace, sent = SeededLibrary(PublishedCache(cache)), Pace(settings.swarm.upload_limit), SentBytes()
     http = settings.http
-    app = hub_endpoint(cache, library=library, pace=pace, http=http.unpaced, access=EndpointAccess(tickets))
+    app = hub_endpoint(
+        cache, library=library, pace=pace, http=http.unpaced, access=EndpointAccess(tickets), leaves=LeafHashes(pace)
+    )
     app.middlewares.insert(0, sent.middleware())
     traffic.watch(app, "source")
     swarm = settings.swarm

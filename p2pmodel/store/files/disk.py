@@ -8,21 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.regular import open_regular, read_regular
+from p2pmodel.os_errors import naming
+from p2pmodel.store.files.folder import Folder, open_regular, read_regular
 
 _BLOCK = 1 << 20
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Add `path` to an OSError of a call that has only a descriptor."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
 
 
 def temporary(folder: Path) -> Path:

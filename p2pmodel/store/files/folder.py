@@ -1,7 +1,8 @@
-"""Open directories. A name in one is used relative to the open directory, and leads nowhere else.
+"""Open directories and regular files: a name leads nowhere else than it seems to.
 
 Other users may write to a shared cache. A path is looked up again at each use, and any folder of it may be a link by
-then; an open directory stays the same, wherever it is moved.
+then; an open directory stays the same, wherever it is moved, and names are used relative to it. Regular files are
+opened without following a link or waiting for a FIFO.
 """
 
 import errno
@@ -13,8 +14,43 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from p2pmodel.os_errors import DESCRIPTORS
-from p2pmodel.store.files.regular import MAX_RECORD, open_regular, read_regular
+from p2pmodel.core.content.layout import MIB
+from p2pmodel.os_errors import descriptor_path
+
+MAX_RECORD = 256 * MIB
+"""Bytes of the largest record that is read: the tree of a snapshot with a million files."""
+
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666, *, dir_fd: int | None = None) -> int:
+    """A descriptor of the regular file `path`, relative to the open directory `dir_fd`.
+
+    Raises OSError for a link, and for everything else that is not a regular file.
+    """
+    descriptor = os.open(path, flags | _SAFE, mode, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "not a regular file", str(path))
+    return descriptor
+
+
+def read_regular(path: str | Path, limit: int = MAX_RECORD, *, dir_fd: int | None = None) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises OSError, also for a longer one."""
+    with os.fdopen(open_regular(path, dir_fd=dir_fd), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
+
+
+def is_regular(path: Path) -> bool:
+    """Whether `path` is a regular file, and no link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
@@ -59,7 +95,7 @@ class Folder:
     @property
     def anchor(self) -> Path:
         """A path of this directory that is right while it is open, also after it was moved."""
-        return DESCRIPTORS / str(self.descriptor)
+        return descriptor_path(self.descriptor)
 
     def enter(self, *names: str, make: bool = False, mode: int = 0o777) -> "Folder":
         """The directory `names[0]/names[1]/...` in this one; missing ones are made if `make` is set.

@@ -1,8 +1,14 @@
-"""The hub's hash and the BitTorrent v2 Merkle tree of files, in one pass and in bounded memory."""
+"""The hub's hash, the BitTorrent v2 Merkle tree and v1 pieces of files, in one pass and in bounded memory.
 
+v1 pieces (SHA-1, BEP 3) are for torrents exported to clients without v2.
+"""
+
+import hashlib
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +17,79 @@ from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.merkle import HASH, FileTree, leaves, power_of_two, reduce, tree_of
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import DESCRIPTORS, named, translated
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
-from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.files.v1_pieces import v1_pieces
+
+_READ = MIB
+_ZEROS = bytes(_READ)
+_SHA1 = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """`size` bytes of the torrent's byte stream: a whole file, or zeros of a pad file when `path` is None."""
+
+    size: int
+    path: Path | None
+
+
+@translated()
+def v1_pieces(
+    files: Sequence[tuple[int, Path]], piece_length: int, *, pad: bool, on_bytes: Count = ignore, jobs: int = 1
+) -> bytes:
+    """Concatenated SHA-1 hashes of the pieces of `files` (size, path) laid end to end.
+
+    With `pad`, as in a hybrid torrent (BEP 47, 52), zeros fill the last piece of every file that has
+    another non-empty file after it. Otherwise pieces span files.
+    """
+    spans = list(_spans(files, piece_length if pad else 1))
+    starts = [0, *accumulate(span.size for span in spans)]
+    total = starts[-1]
+    hashes = bytearray(-(-total // piece_length) * _SHA1)
+
+    def work(number: int, count: Count) -> None:
+        digest = hashlib.sha1(usedforsecurity=False)
+        position, end = number * piece_length, min((number + 1) * piece_length, total)
+        while position < end:
+            index = bisect_right(starts, position) - 1
+            offset = position - starts[index]
+            size = min(spans[index].size - offset, end - position)
+            for data in _read(spans[index], offset, size):
+                digest.update(data)
+            position += size
+        hashes[number * _SHA1 : (number + 1) * _SHA1] = digest.digest()
+        count(end - number * piece_length)
+
+    in_parallel(range(-(-total // piece_length)), work, jobs, on_bytes)
+    return bytes(hashes)
+
+
+def _spans(files: Sequence[tuple[int, Path]], align: int) -> Iterator[_Span]:
+    filled = [(size, path) for size, path in files if size]
+    for number, (size, path) in enumerate(filled, start=1):
+        yield _Span(size, path)
+        gap = -size % align
+        if gap and number < len(filled):
+            yield _Span(gap, None)
+
+
+def _read(span: _Span, offset: int, size: int) -> Iterator[bytes]:
+    if span.path is None:
+        for start in range(0, size, _READ):
+            yield _ZEROS[: min(_READ, size - start)]
+        return
+    descriptor = open_regular(span.path)
+    try:
+        end = offset + size
+        while offset < end:
+            data = os.pread(descriptor, min(_READ, end - offset), offset)
+            if not data:
+                raise IntegrityError(f"{span.path} became shorter while it was read")
+            yield data
+            offset += len(data)
+    finally:
+        os.close(descriptor)
+
 
 CHUNK = MIB // 4
 """Bytes read at a time. Small enough to stay in a core's cache between the read and the hash."""

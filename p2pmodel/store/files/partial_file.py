@@ -21,12 +21,10 @@ from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.errors import LocalResource
-from p2pmodel.os_errors import translated
-from p2pmodel.store.files.disk import naming
+from p2pmodel.os_errors import naming, translated
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.hashing import StreamingHasher
-from p2pmodel.store.files.range_record import read_record, record_path, write_record
-from p2pmodel.store.files.range_set import RangeSet
-from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.range_set import RangeSet, read_record, record_path, write_record
 
 RECORD_EVERY = 8 * MIB
 RECORD_SECONDS = 0.25
@@ -110,8 +108,7 @@ class PartialFile:
     def note(self, offset: int, length: int) -> None:
         """Mark a range that other code has written and that can be read; it is recorded with the next write."""
         with self._state:
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             self._done.add(offset, offset + length)
             self._claimed.add(offset, offset + length)
             self._unrecorded += length
@@ -120,8 +117,7 @@ class PartialFile:
     def presume(self, offset: int, length: int) -> None:
         """As `note`, for bytes that may prove wrong: of an older revision. They are not recorded."""
         with self._state:
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             for ranges in (self._done, self._claimed, self._presumed):
                 ranges.add(offset, offset + length)
 
@@ -171,14 +167,17 @@ class PartialFile:
             finally:
                 os.close(self._descriptor)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self.path} is closed")
+
     @translated()
     def _write(self, offset: int, data: bytes) -> None:
         end = offset + len(data)
         if not 0 <= offset <= end <= self.size:
             raise ValueError(f"range {offset} to {end} is outside {self._file.path} of {self.size} bytes")
         with self._state:
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             wanted = self._claimed.gaps(offset, end)
             for start, stop in wanted:
                 self._claimed.add(start, stop)
@@ -264,16 +263,14 @@ class PartialFile:
     @translated()
     def _read(self, offset: int, length: int) -> bytes:
         with self._state:
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             return os.pread(self._descriptor, length, offset)
 
     @translated()
     def _forget(self, start: int, end: int) -> None:
         with self._hashing, self._recording, self._state:
             self._state.wait_for(lambda: not self._writing)
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             # Removed before new bytes are written there: a kill -9 from here on costs progress, never correctness.
             record_path(self.path).unlink(missing_ok=True)
             for ranges in (self._done, self._synced, self._claimed, self._presumed):
@@ -286,8 +283,7 @@ class PartialFile:
     def _discard(self) -> None:
         with self._hashing, self._recording, self._state:
             self._state.wait_for(lambda: not self._writing)
-            if self._closed:
-                raise ValueError(f"{self.path} is closed")
+            self._check_open()
             record_path(self.path).unlink(missing_ok=True)
             self._done, self._synced, self._claimed, self._presumed = (RangeSet() for _ in range(4))
             self._unrecorded = self._unsynced = 0

@@ -1,11 +1,12 @@
 """Checks before the work starts that a folder has space and is writable."""
 
+import os
 import shutil
 from pathlib import Path
 
 from p2pmodel.core.sizes import human
 from p2pmodel.errors import LocalResource, NoSpace
-from p2pmodel.os_errors import translate, translated
+from p2pmodel.os_errors import named, translate, translated
 from p2pmodel.store.files.disk import temporary
 
 CHOOSE_ANOTHER = "check its owner and mode, or choose another directory"
@@ -19,10 +20,15 @@ def check_space(folder: Path, needed: int) -> None:
     """Raise NoSpace unless the disk of `folder` (which need not exist yet) has `needed` bytes free for this user."""
     free = free_bytes(folder)
     if free < needed:
-        raise NoSpace(
-            f"{folder} has {human(free)} free, {human(needed)} are needed",
-            hint="free some space, or choose another cache with --cache-dir",
-        )
+        raise no_space(folder, free, needed)
+
+
+def no_space(folder: Path, free: int, needed: int) -> NoSpace:
+    """The error of a disk that has `free` bytes at `folder`."""
+    return NoSpace(
+        f"{named(str(folder))} has {human(free)} free, {human(needed)} are needed",
+        hint="free some space, or name a folder on another disk",
+    )
 
 
 def free_bytes(folder: Path) -> int:
@@ -50,6 +56,15 @@ def check_directory(folder: Path) -> None:
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not there.is_dir():
         raise LocalResource(f"{there} is not a directory", hint="remove it, or choose another directory")
+
+
+@translated()
+def check_readable(folder: Path) -> None:
+    """Raise LocalResource with its path if `folder` is there and cannot be listed, or is not a directory."""
+    check_directory(folder)
+    if folder.exists():
+        with os.scandir(folder):
+            pass
 
 
 def allocated(path: Path) -> int:

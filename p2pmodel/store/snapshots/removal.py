@@ -13,8 +13,8 @@ from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.space import BLOCK
-from p2pmodel.store.snapshots.snapshot_links import links_of, remove_refs
-from p2pmodel.store.space.uses import forget_use
+from p2pmodel.store.snapshots.snapshot_files import links_of, remove_refs
+from p2pmodel.store.space.usage import forget_use
 from p2pmodel.store.staging import unfinished_commits
 
 

@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import ManifestFile
-from p2pmodel.core.sizes import human
-from p2pmodel.errors import Conflict, IntegrityError, InvalidInput, NoSpace, NotFound
+from p2pmodel.errors import Conflict, IntegrityError, InvalidInput, NotFound
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.disk import copy_sparse, sync
-from p2pmodel.store.files.exchange import aside_of, exchange
+from p2pmodel.store.files.file_system import aside_of, exchange
 from p2pmodel.store.files.folder import Folder
 from p2pmodel.store.files.parallel import Count, default_jobs, ignore, in_parallel
-from p2pmodel.store.files.space import free_bytes
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.store.files.space import free_bytes, no_space
 from p2pmodel.store.private_folder import NAME as PRIVATE
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.space.readers import serving_processes
 from p2pmodel.store.space.usage import disk_bytes
 from p2pmodel.store.staging import unfinished_commits
@@ -84,7 +83,7 @@ def planned_relocation(repo: RepoCache, parent: Path | None) -> Relocation:
     if parent is not None and os.path.lexists(move.target) and not _is_rest(move):
         raise Conflict(f"{move.target} exists", hint="remove it, or name another folder")
     if above.stat().st_dev != source.stat().st_dev and (free := free_bytes(above)) < move.size:
-        raise NoSpace(f"{above} has {human(free)} free, {human(move.size)} are needed")
+        raise no_space(above, free, move.size)
     return move
 
 

@@ -1,18 +1,25 @@
-"""What the snapshots of a cache take on its disk, and what all of it takes. Contents are not read."""
+"""What the snapshots of a cache take on its disk, when each was last used, and which of them are pinned.
+
+Contents are not read. A pinned name protects the commit that it points at now. The last use is the time of the last
+change of one empty file per commit.
+"""
 
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
-from p2pmodel.core.content.names import RepoId
+from p2pmodel.core.content.names import RepoId, is_commit
+from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import HubCache, OnUnreadable, RepoCache, passing_over
+from p2pmodel.store.files.disk import names_in
 from p2pmodel.store.files.space import BLOCK
-from p2pmodel.store.snapshots.snapshot_links import links_of
-from p2pmodel.store.space.pins import pinned_commits, pins
-from p2pmodel.store.space.uses import last_use
+from p2pmodel.store.snapshots.snapshot_files import links_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +126,87 @@ def _inodes(repo: RepoCache, key: str, status: os.stat_result) -> set[int]:
         return {(repo.folder / "blobs" / key).stat().st_ino}
     except OSError:
         return set()
+
+
+_PINS = "pins"
+
+
+@translated()
+def pin(repo: RepoCache, revision: str) -> None:
+    """Pin `revision`, a name or a whole commit."""
+    folder = repo.made_private / _PINS
+    folder.mkdir(exist_ok=True)
+    (folder / _file_name(revision)).touch()
+
+
+@translated()
+def unpin(repo: RepoCache, revision: str) -> bool:
+    """Remove the pin; whether there was one."""
+    found = False
+    for place in repo.private_places:
+        with suppress(FileNotFoundError):
+            (place / _PINS / _file_name(revision)).unlink()
+            found = True
+    return found
+
+
+@translated()
+def pins(repo: RepoCache) -> tuple[str, ...]:
+    """The pinned revisions, sorted."""
+    names = {name for place in repo.private_places for name in names_in(place / _PINS)}
+    return tuple(sorted(unquote(name) for name in names))
+
+
+@translated()
+def pinned_commits(repo: RepoCache) -> frozenset[str]:
+    """The commits that the pins protect now."""
+    refs = repo.refs()
+    found = (name if is_commit(name) else refs.get(name) for name in pins(repo))
+    return frozenset(commit for commit in found if commit is not None)
+
+
+def _file_name(revision: str) -> str:
+    return quote(revision, safe="").replace(".", "%2E")
+
+
+_USES = "used"
+
+
+@translated()
+def mark_used(repo: RepoCache, commit: str) -> None:
+    """Record that the snapshot is used now."""
+    folder = repo.made_private / _USES
+    folder.mkdir(exist_ok=True)
+    (folder / commit).touch()
+
+
+def note_use(repo: RepoCache, commit: str) -> None:
+    """As `mark_used` where the snapshot is in the cache and the record can be written; otherwise nothing. Blocks."""
+    with suppress(OSError, LocalResource):
+        if repo.has_snapshot(commit):
+            mark_used(repo, commit)
+
+
+def last_use(repo: RepoCache, commit: str, *, clock: Callable[[], float] = time.time) -> float:
+    """When the snapshot was last used, in seconds since 1970; without a record, when it came into the cache.
+
+    A time in the future, from before the clock was set back, counts as now.
+    """
+    found = [_changed(place / _USES / commit) for place in repo.private_places]
+    found.append(_changed(repo.snapshot(commit)))
+    return min(max(found), clock())
+
+
+@translated()
+def forget_use(repo: RepoCache, commit: str) -> None:
+    """Remove the record."""
+    for place in repo.private_places:
+        with suppress(FileNotFoundError):
+            (place / _USES / commit).unlink()
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,23 +1,51 @@
-"""The sync log on disk: every program that mirrors into a cache appends to it, and it is never rewritten."""
+"""The sync log on disk: every program that mirrors into a cache appends to it, and it is never rewritten.
+
+It has a line per file, chained by hashes (`core/files/hash_chain`).
+"""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
-from p2pmodel.core.files.hash_chain import MAX_LINE, LogCheck, LogHead, head_of
+from p2pmodel.core.files.hash_chain import MAX_LINE, LogCheck, LogHead, append_line, head_of
 from p2pmodel.core.files.private_files import FILE_MODE, make_folders
+from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import IntegrityError
 from p2pmodel.os_errors import translated
-from p2pmodel.store.files.regular import open_regular
-from p2pmodel.store.locks.process_locks import process_lock
-from p2pmodel.store.state.log_chain import LogEntry, append
+from p2pmodel.store.files.folder import open_regular
+from p2pmodel.store.process_locks import process_lock
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One file as it was synced at `time` (UTC, ISO 8601), with its sha256 and its etag on the hub.
+
+    `sources` are the names of the mirrors that sent its bytes, except bytes that an earlier, stopped run downloaded.
+    `vouched_by`: what listed the file with this etag for the commit, as `mirror NAME`; `record`: a mirror did so in an
+    earlier run.
+    """
+
+    time: str
+    repo: str
+    commit: str
+    path: str
+    size: int
+    etag: str
+    sha256: str
+    sources: Sequence[str]
+    vouched_by: str
+
+
+def append(head: LogHead, entry: LogEntry) -> tuple[bytes, LogHead]:
+    """The line for `entry` after `head`, with its newline; and the new head."""
+    return append_line(head, {**asdict(entry), "sources": list(entry.sources)})
+
 
 _LOCK_PATIENCE = 30.0
 _READ = 1 << 20
@@ -99,7 +127,7 @@ def synced_files(path: Path, manifest: Manifest) -> SyncedFiles:
     with path.open("rb") as log:
         while line := log.readline(MAX_LINE):
             check.feed(line)
-            entry = json.loads(line)
+            entry = parse_json(line)
             if (entry.get("repo"), entry.get("commit")) == (str(manifest.repo), manifest.commit):
                 sources = tuple(map(str, entry.get("sources", ())))
                 made, file, voucher = (str(entry.get(key, "")) for key in ("time", "path", "vouched_by"))

@@ -1,16 +1,21 @@
 """The journal of hashed blobs: which had the right hash, so that a restart need not hash them again, and which are
-damaged, so that no server sends them."""
+damaged, so that no server sends them. Other marks on blobs say when a fact about content was last true.
+"""
 
 import json
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import LocalResource
+from p2pmodel.os_errors import translated
 from p2pmodel.store.private_folder import PrivateFolder
 
 Fingerprint = tuple[int, int, int, int]
@@ -21,7 +26,7 @@ JOURNAL = "verified.jsonl"
 
 
 class BlobState(Enum):
-    """What is known about a blob as it is now. Only the first two may be served."""
+    """The state of a blob as it is now. Only blobs in the first two states may be served."""
 
     VERIFIED = "verified"
     UNKNOWN = "unknown"
@@ -129,7 +134,7 @@ class VerifiedBlobs:
 
 
 class _Journal:
-    """What is read of one journal."""
+    """The content of one journal, as far as it is read."""
 
     def __init__(self) -> None:
         self.checks: dict[str, _Check] = {}
@@ -200,3 +205,50 @@ def fingerprint(blob: Path) -> Fingerprint | None:
 def fingerprint_of(status: os.stat_result) -> Fingerprint:
     """The fingerprint of the file with this status."""
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+
+
+class BlobMarks:
+    """One empty file per etag in the folder `name`; its modification time is when the mark was set. Methods block."""
+
+    def __init__(self, private: PrivateFolder, name: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._private = private
+        self._name = name
+        self._clock = clock
+
+    @translated()
+    def set(self, file: ManifestFile) -> None:
+        """Mark `file` as of now."""
+        folder = self._private.made / self._name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file.etag).touch()
+
+    @translated()
+    def renew(self, file: ManifestFile) -> None:
+        """As `set` if `file` is marked; otherwise nothing."""
+        with suppress(FileNotFoundError):
+            os.utime(self._private.existing / self._name / file.etag)
+
+    def time(self, etag: str) -> float | None:
+        """When the mark was set, in seconds since the epoch; None if it is not set.
+
+        A time in the future, from before the clock was set back, counts as now from the first look on.
+        """
+        times = (self._time(place / self._name / etag) for place in self._private.places)
+        return max((at for at in times if at is not None), default=None)
+
+    def _time(self, path: Path) -> float | None:
+        now = self._clock()
+        try:
+            at = path.stat().st_mtime
+        except OSError:
+            return None
+        if at > now:
+            at = now
+            with suppress(OSError):
+                os.utime(path, (now, now))
+        return at
+
+    @translated()
+    def remove(self, etag: str) -> None:
+        """Remove the mark, if it is set."""
+        (self._private.existing / self._name / etag).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import libtorrent as lt
 
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
-from p2pmodel.swarm.libtorrent.duplicate_files import with_layers
 from p2pmodel.swarm.libtorrent.private_torrents import is_private
 
 WANTED = 4
@@ -24,13 +23,16 @@ class PieceSpans:
     piece_count: int
     places: tuple[tuple[int, int], ...]
     """(offset, size) of every file, pad files included."""
+    padding: frozenset[int] = frozenset()
+    """The indexes of pad files."""
 
     @classmethod
     def of(cls, info: lt.torrent_info) -> "PieceSpans":
         """Read the places from a loaded torrent."""
         files = info.files()
         places = tuple((files.file_offset(i), files.file_size(i)) for i in range(files.num_files()))
-        return cls(info.piece_length(), info.num_pieces(), places)
+        padding = frozenset(i for i in range(files.num_files()) if files.file_flags(i) & lt.file_flags_t.flag_pad_file)
+        return cls(info.piece_length(), info.num_pieces(), places, padding)
 
     def priorities(self, files: Iterable[int] | None) -> list[int]:
         """libtorrent's priority of every piece if only `files` are wanted (None: all)."""
@@ -43,6 +45,11 @@ class PieceSpans:
                 first, last = offset // self.piece_length, (offset + size - 1) // self.piece_length
                 levels[first : last + 1] = [WANTED] * (last + 1 - first)
         return levels
+
+    @property
+    def padded(self) -> frozenset[int]:
+        """The pieces that a pad file fills up: the last one of each file, except of the torrent's last file."""
+        return frozenset(self.places[index][0] // self.piece_length for index in self.padding if self.places[index][1])
 
     def _place(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self.places):
@@ -112,3 +119,34 @@ def _have(pieces: frozenset[int], count: int) -> list[bool]:
     if pieces and not 0 <= min(pieces) <= max(pieces) < count:
         raise InvalidInput(f"the torrent has {count} pieces, not piece {max(pieces)}")
     return [piece in pieces for piece in range(count)] if pieces else []
+
+
+def duplicates_of(info: lt.torrent_info) -> list[list[int]]:
+    """Groups of indexes of files with a common piece layer. Files of at most one piece have no layer."""
+    files = info.files()
+    by_root: dict[str, list[int]] = {}
+    for index in range(files.num_files()):
+        if files.file_size(index) > info.piece_length():
+            by_root.setdefault(str(files.root(index)), []).append(index)
+    return [group for group in by_root.values() if len(group) > 1]
+
+
+def with_layers(params: lt.add_torrent_params, limits: Any) -> lt.add_torrent_params:
+    """`params` with the layer set for every file that shares it: a workaround for large files of equal content in one
+    torrent (libtorrent 2.1.1).
+
+    They share a pieces root, and so a piece layer. On load libtorrent moves that layer to the first such file. The
+    pieces of the others can then not be checked, and a download waits for them for ever. This goes through resume data:
+    the bindings expose the trees in no other form.
+    """
+    groups = duplicates_of(params.ti) if params.ti is not None and params.ti.info_hashes().has_v2() else []
+    if not groups:
+        return params
+    plain: Any = lt.bdecode(lt.write_resume_data_buf(params))
+    trees = plain[b"trees"]
+    for group in groups:
+        layers = [trees[index] for index in group if trees[index].get(b"hashes")]
+        for index in group if layers else ():
+            trees[index] = dict(layers[0])
+    loaded: lt.add_torrent_params = lt.read_resume_data(lt.bencode(plain), limits)
+    return loaded

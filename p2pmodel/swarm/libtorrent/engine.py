@@ -68,12 +68,13 @@ class LibtorrentEngine:
             self._live(),
             request,
             info_hash,
-            spans.piece_count,
+            spans,
             zone=self._settings.zone,
             on_removed=lambda: self._torrents.pop(info_hash, None),
         )
         torrent.join(params)
         self._torrents[info_hash] = torrent
+        self._set_parole()
         return torrent
 
     @property
@@ -106,6 +107,9 @@ class LibtorrentEngine:
             raise Unavailable("the swarm engine is not running")
         return self._session
 
+    def _set_parole(self) -> None:
+        self._live().set_parole(not any(torrent.at_padded_pieces for torrent in self._torrents.values()))
+
     def _check_new(self, info_hash: str) -> None:
         if info_hash in self._torrents or info_hash in self._exchanges:
             raise InvalidInput(f"the torrent {info_hash} is in the swarm engine already")
@@ -114,4 +118,5 @@ class LibtorrentEngine:
         self._live().tick()
         for torrent in self._torrents.values():
             torrent.tick()
+        self._set_parole()
         self._ticker = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)

@@ -8,8 +8,8 @@ from typing import Self
 import libtorrent as lt
 
 from p2pmodel.errors import Unavailable
+from p2pmodel.swarm.libtorrent.add_params import duplicates_of
 from p2pmodel.swarm.libtorrent.alerts import Described, Exported, Notice, TorrentRemoved
-from p2pmodel.swarm.libtorrent.duplicate_files import duplicates_of
 from p2pmodel.swarm.libtorrent.replies import PendingReplies
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.magnet import parse_magnet
@@ -64,7 +64,7 @@ class MagnetExchange:
         except TimeoutError:
             lacking = "its piece hashes" if self._described.is_set() else "its metadata"
             raise Unavailable(
-                f"no peer sent the magnet's torrent within {timeout:g} seconds ({lacking} did not come)",
+                f"no peer sent the magnet's torrent within {timeout:g} seconds ({lacking} did not arrive)",
                 hint="check that a seeder is running and reachable, or use the .torrent",
             ) from None
 

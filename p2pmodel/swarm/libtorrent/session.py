@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import libtorrent as lt
 
+from p2pmodel.core.allocator import keep_freed_memory
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import LocalResource, Unavailable
-from p2pmodel.swarm.admission_list import AdmissionList
 from p2pmodel.swarm.engine import Admissions, EngineSettings
 from p2pmodel.swarm.libtorrent.alerts import (
     ALERT_MASK,
@@ -19,8 +19,7 @@ from p2pmodel.swarm.libtorrent.alerts import (
     Notice,
     TorrentRemoved,
 )
-from p2pmodel.swarm.libtorrent.allocator import keep_freed_memory
-from p2pmodel.swarm.libtorrent.private_torrents import address_filter
+from p2pmodel.swarm.libtorrent.private_torrents import AdmissionList, address_filter
 from p2pmodel.swarm.libtorrent.session_settings import private_interfaces, session_settings
 from p2pmodel.swarm.libtorrent.tracker_trust import trusting
 from p2pmodel.swarm.peer_ids import new_peer_id
@@ -40,7 +39,8 @@ class Session:
         self._private: asyncio.Future[tuple[str, int]] | None = None
         """The address for private torrents, once it was asked for."""
         self._admissions = AdmissionList()
-        self.peer_id = new_peer_id()
+        self._parole = True
+        self.peer_id = settings.peer_id or new_peer_id()
         pack = session_settings(settings, ALERT_MASK, self.peer_id)
         self._interfaces: str = pack["listen_interfaces"]
         keep_freed_memory()
@@ -95,6 +95,17 @@ class Session:
     def limit(self, *, upload: int, download: int) -> None:
         """Change the rate limits, in bytes a second; 0 is none."""
         self._live().apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
+
+    def set_parole(self, on: bool) -> None:
+        """Whether senders of a wrong piece download whole pieces alone from then on, so that the next one convicts.
+
+        libtorrent (2.1) counts the padding at the end of a file as sent by another peer. A peer on parole may then
+        continue no piece with padding that it has begun. Where other pieces are missing, it downloads these, and is
+        acquitted or banned. Where none is, no peer finishes the piece.
+        """
+        if on != self._parole:
+            self._parole = on
+            self._live().apply_settings({"use_parole_mode": on})
 
     def tick(self) -> None:
         """Request the counters of every changed torrent."""

@@ -2,48 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import libtorrent as lt
 
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, Admissions, Event, Rates, SwarmCertificate, SwarmStatus
-from p2pmodel.swarm.libtorrent.add_params import parameters
+from p2pmodel.swarm.libtorrent.add_params import PieceSpans
 from p2pmodel.swarm.libtorrent.alerts import Handle
-from p2pmodel.swarm.libtorrent.connections import connections_of
+from p2pmodel.swarm.libtorrent.connections import ZoneTraffic, connections_of
 from p2pmodel.swarm.libtorrent.private_torrents import is_private, present
 from p2pmodel.swarm.libtorrent.session import Session
 from p2pmodel.swarm.libtorrent.session_settings import STOP_ANNOUNCE_SECONDS
 from p2pmodel.swarm.libtorrent.torrent_state import Ask, TorrentState, Verdict
-from p2pmodel.swarm.torrents import Metainfo, parse
-from p2pmodel.swarm.zones import ZoneTraffic
-
-
-def recheck(request: AddTorrent, pieces: Iterable[int]) -> frozenset[int]:
-    """The `pieces` that pass, read from the request's files. Blocking: reads and hashes all of them."""
-    candidates = sorted(pieces)
-    if not candidates:
-        return frozenset()
-    metainfo = parse(request.metainfo)
-    return frozenset(piece for piece in candidates if _passes(metainfo, request, piece))
-
-
-def _passes(metainfo: Metainfo, request: AddTorrent, piece: int) -> bool:
-    place = metainfo.layout.piece_range(piece)
-    path = request.files.get(metainfo.file_indexes[place.span.index])
-    if path is None:
-        return False
-    try:
-        with (request.save_path / Path(path)).open("rb") as file:
-            file.seek(place.offset)
-            return metainfo.accepts(piece, file.read(place.length))
-    except OSError:
-        return False
-
+from p2pmodel.swarm.peer_ids import by_node
 
 ANSWER_SECONDS = 30.0
 """Timeout of a flush or a fed piece, which need the disk."""
@@ -58,8 +33,6 @@ restart takes up to 0.1 s, too much for every flush of a quick disk."""
 HIGHEST = 7
 """Piece priority that comes before all others in sequential mode. In rarest-first mode it makes a piece as urgent as
 one of a quarter as many peers."""
-_MAX_PEERS = 100
-"""Addresses from `connect` that are stored for a restart."""
 
 
 class LibtorrentTorrent:
@@ -70,7 +43,7 @@ class LibtorrentTorrent:
         session: Session,
         request: AddTorrent,
         info_hash: str,
-        piece_count: int,
+        spans: PieceSpans,
         *,
         zone: str,
         on_removed: Callable[[], object],
@@ -79,13 +52,15 @@ class LibtorrentTorrent:
         self._on_removed = on_removed
         self._request = request
         self._info_hash = info_hash
-        self._state = TorrentState(request.have, piece_count)
+        wanted = frozenset(piece for piece, level in enumerate(spans.priorities(request.wanted)) if level)
+        if request.pieces is not None:
+            wanted &= request.pieces
+        self._state = TorrentState(request.have, spans.piece_count, wanted=wanted, padded=spans.padded)
         self._handle: Handle | None = None
-        self._in_order = False
         self._prioritized: set[int] = set()
         self._removed = False
         self._private = False
-        self._join_or_leave = asyncio.Lock()
+        self._removing = asyncio.Lock()
         self._feeding = asyncio.Semaphore(FEEDS_AT_ONCE)
         self._fed = 0
         self._fences = 0
@@ -96,8 +71,6 @@ class LibtorrentTorrent:
 
     def join(self, params: lt.add_torrent_params) -> None:
         """Add the torrent to the session."""
-        if self._in_order:
-            params.flags |= lt.torrent_flags.sequential_download
         if params.ti is not None and is_private(params.ti):
             # Before it has a peer: the filter is in place, and the certificate follows at once.
             self._private = True
@@ -122,6 +95,11 @@ class LibtorrentTorrent:
         if self._handle and self._state.downloading:
             self._handle.post_piece_availability()
 
+    @property
+    def at_padded_pieces(self) -> bool:
+        """Whether it misses pieces, and each one that it misses ends with padding."""
+        return self._state.at_padded_pieces
+
     def events(self) -> AsyncIterator[Event]:
         return self._state.events.open()
 
@@ -135,7 +113,7 @@ class LibtorrentTorrent:
         return self._state.rates
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        return tuple(await self._read_connections() or ())
+        return by_node(await self._read_connections() or ())
 
     async def feed(self, piece: int, data: bytes) -> bool:
         async with self._feeding:
@@ -174,7 +152,6 @@ class LibtorrentTorrent:
 
     def set_sequential(self, on: bool) -> None:
         handle = self._live()
-        self._in_order = on
         (handle.set_flags if on else handle.unset_flags)(lt.torrent_flags.sequential_download)
 
     def prioritize(self, piece: int) -> None:
@@ -184,7 +161,6 @@ class LibtorrentTorrent:
 
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))
-        self._request = replace(self._request, peers=(*self._request.peers[-_MAX_PEERS:], (address, port)))
 
     def announce(self) -> None:
         # Not force_reannounce: libtorrent 2.1 sends that at the next whole second.
@@ -201,31 +177,13 @@ class LibtorrentTorrent:
     def renew(self, certificate: SwarmCertificate) -> None:
         self._check_private()
         present(self._live(), certificate)
-        self._request = replace(self._request, certificate=certificate)
 
     def admit(self, admissions: Admissions) -> None:
         self._check_private()
         self._session.admit(self._live(), admissions)
-        self._request = replace(self._request, admissions=admissions)
-
-    async def resume(self) -> None:
-        async with self._join_or_leave:
-            handle = self._live()
-            if not self._state.failure:
-                return
-            # The engine counts verified pieces as complete even if they were not written, and offers no way to reset
-            # them: leave, and join again with the pieces on disk.
-            await self._leave(handle)
-            doubtful = self._state.have - self._state.durable
-            have = self._state.durable | await asyncio.to_thread(recheck, self._request, doubtful)
-            self._request = replace(self._request, have=frozenset(have))
-            params, _ = await asyncio.to_thread(parameters, self._request)
-            self._state.restart(frozenset(have))
-            self._prioritized.clear()  # callers that still wait repeat their call
-            self.join(params)
 
     async def remove(self) -> None:
-        async with self._join_or_leave:
+        async with self._removing:
             if self._removed:
                 return
             self._removed = True
@@ -301,10 +259,8 @@ class LibtorrentTorrent:
             raise InvalidInput("certificates and admissions are for private swarms alone")
 
     def _live(self) -> Handle:
-        if self._removed:
-            raise _gone()
         if self._handle is None:
-            raise Unavailable("the torrent restarts after a disk failure", hint="try again")
+            raise _gone()
         return self._handle
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -65,24 +65,31 @@ _NOTHING = alerts.Ticked(frozenset(), 0, 0, 0, 0, 0)
 
 
 class TorrentState:
-    """Converts notices into state, events and replies. No I/O."""
+    """Converts notices into state, events and replies. No I/O. `wanted`: pieces to download; `padded`: those of all
+    that end with padding."""
 
-    def __init__(self, have: frozenset[int], piece_count: int) -> None:
+    def __init__(
+        self,
+        have: frozenset[int],
+        piece_count: int,
+        *,
+        wanted: frozenset[int] = frozenset(),
+        padded: frozenset[int] = frozenset(),
+    ) -> None:
+        self._wanted_unpadded, self._wanted_padded = wanted - padded, wanted & padded
         self.events = EventStream()
         self.replies = PendingReplies()
         self.have = set(have)
         self.durable = set(have)
         """Pieces on disk: those of the start and of every flush."""
         self.failure: engine.DiskFailed | None = None
-        """The first disk failure since the last resume: one event for many alerts."""
+        """The first disk failure: one event for many alerts."""
         self.all_answered = asyncio.Event()
         """Set when every tracker has answered our `stopped` event."""
         self.all_answered.set()
         self._unanswered: set[str] = set()
         self._checked = False
         self._tick = _NOTHING
-        self._before = _NOTHING
-        """Counters before the last restart."""
         # libtorrent's own rates need ten seconds to come near the true one.
         self._down, self._up = CounterRate(), CounterRate()
         self._availability = (0,) * piece_count
@@ -110,17 +117,24 @@ class TorrentState:
         """Whether it has peers and misses pieces."""
         return self._tick.peers > 0 and len(self.have) < len(self._availability)
 
+    @property
+    def at_padded_pieces(self) -> bool:
+        """Whether it misses pieces, and each one that it misses ends with padding."""
+        if len(self.have) == len(self._availability):
+            return False
+        return self._wanted_unpadded <= self.have and not self._wanted_padded <= self.have
+
     def status(self) -> engine.SwarmStatus:
         """The state as SwarmStatus."""
-        tick, before = self._tick, self._before
+        tick = self._tick
         return engine.SwarmStatus(
             have=frozenset(self.have),
             availability=self._availability,
             peers=tick.peers,
             seeds=tick.seeds,
-            downloaded=before.downloaded + tick.downloaded,
-            uploaded=before.uploaded + tick.uploaded,
-            wasted=before.wasted + tick.wasted,
+            downloaded=tick.downloaded,
+            uploaded=tick.uploaded,
+            wasted=tick.wasted,
             download_rate=self._down.value(),
             upload_rate=self._up.value(),
             banned=self._bans.addresses,
@@ -131,22 +145,12 @@ class TorrentState:
         """The rates of `status`, without a copy of the pieces."""
         return engine.Rates(self._up.value(), self._down.value())
 
-    def restart(self, have: frozenset[int]) -> None:
-        """The torrent joins again, with `have` on disk."""
-        status = self.status()
-        self._before = replace(_NOTHING, downloaded=status.downloaded, uploaded=status.uploaded, wasted=status.wasted)
-        self._tick = _NOTHING
-        self._checked = False
-        self.failure = None
-        self.have = set(have)
-        self.durable = set(have)
-
     def flushed(self, pieces: frozenset[int]) -> None:
         """A flush ended without a failure; `pieces` were verified before it."""
         self.durable |= pieces & self.have
 
     def raise_failure(self) -> None:
-        """Raise NoSpace or LocalResource after a disk failure without a resume since."""
+        """Raise NoSpace or LocalResource after a disk failure."""
         if self.failure:
             raise self.failure.error()
 

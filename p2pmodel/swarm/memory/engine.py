@@ -13,7 +13,7 @@ from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings, Rates, TrackerAnswered, TrackerFailed, TrackerWarned
 from p2pmodel.swarm.magnet import parse_magnet
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
-from p2pmodel.swarm.peer_ids import new_peer_id
+from p2pmodel.swarm.peer_ids import engine_number, new_peer_id, node_of
 from p2pmodel.swarm.torrents import parse
 
 Address = tuple[str, int]
@@ -55,7 +55,7 @@ class MemoryEngine:
         self._network = network
         self._settings = settings or EngineSettings()
         self._address: Address | None = None
-        self._peer_id = new_peer_id()
+        self._peer_id = self._settings.peer_id or new_peer_id()
         self._has_private = False
 
     async def __aenter__(self) -> Self:
@@ -95,7 +95,7 @@ class MemoryEngine:
         torrent = MemoryTorrent(
             metainfo,
             request,
-            address=self.address[0],
+            address=self.address,
             peer_id=self._peer_id,
             zone=self._settings.zone,
             announce=self._announce,
@@ -143,7 +143,7 @@ class MemoryEngine:
                 torrent.emit(TrackerFailed(announced, "connection refused"))
                 continue
             swarm = self._network.swarms.setdefault((url, torrent.info_hash), [])
-            others = [peer for peer in swarm if peer is not torrent]
+            others = [peer for peer in swarm if _are_listed(torrent.peer_id, peer.peer_id)]
             if torrent not in swarm:
                 swarm.append(torrent)
             if warning := self._network.warnings.get(url):
@@ -162,3 +162,9 @@ class MemoryEngine:
         for swarm in self._network.swarms.values():
             if torrent in swarm:
                 swarm.remove(torrent)
+
+
+def _are_listed(one: str, other: str) -> bool:
+    """Whether a tracker lists these peers to each other: of two nodes, and with common pieces."""
+    first, second = bytes.fromhex(one), bytes.fromhex(other)
+    return node_of(first) != node_of(second) and engine_number(first).has_use_for(engine_number(second))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from p2pmodel.swarm.engine import (
     SwarmStatus,
 )
 from p2pmodel.swarm.events import EventStream
+from p2pmodel.swarm.peer_ids import by_node
 from p2pmodel.swarm.torrents import Metainfo
 
 
@@ -33,7 +35,7 @@ class MemoryTorrent:
         metainfo: Metainfo,
         request: AddTorrent,
         *,
-        address: str,
+        address: tuple[str, int],
         peer_id: str,
         zone: str = "",
         announce: Callable[["MemoryTorrent"], None],
@@ -42,7 +44,7 @@ class MemoryTorrent:
     ) -> None:
         self.metainfo = metainfo
         self.trackers = request.trackers
-        self.address = address
+        self.address, self.port = address
         self.peer_id = peer_id
         self.zone = zone
         self._announce = announce
@@ -99,7 +101,7 @@ class MemoryTorrent:
         )
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        return tuple(self._connection(peer) for peer in self.peers)
+        return by_node(self._connection(peer) for peer in self.peers)
 
     async def feed(self, piece: int, data: bytes) -> bool:
         self._check_live()
@@ -154,11 +156,6 @@ class MemoryTorrent:
             return True
         return peer.address in self._admissions.admitted - self._admissions.barred
 
-    async def resume(self) -> None:
-        self._check_live()
-        self._failure = None
-        self.wake.set()
-
     async def remove(self) -> None:
         if self._removed:
             return
@@ -197,7 +194,7 @@ class MemoryTorrent:
 
     def _connection(self, peer: "MemoryTorrent") -> PeerConnection:
         return PeerConnection(
-            address=str(ListenAddress(peer.address, 0)),
+            address=str(ListenAddress(peer.address, peer.port)),
             kind="peer",
             peer_id=peer.peer_id,
             zone=peer.zone,
@@ -302,6 +299,7 @@ def _read(path: Path, offset: int, length: int) -> bytes:
 
 def _write(path: Path, offset: int, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("r+b" if path.exists() else "w+b") as file:
+    # Engines of one node write to the same file at the same time: its opening must not cut what another has written.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
         file.seek(offset)
         file.write(data)

@@ -7,30 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from p2pmodel.config.sections.access import AccessSettings
+from p2pmodel.config.sections.trust import AccessSettings
 from p2pmodel.core.content.names import printable
-from p2pmodel.core.network.rights import Presented, Right
-from p2pmodel.errors import AccessDenied, Forbidden, GatedLogin, GatedRepo, P2PModelError
+from p2pmodel.core.network.rights import RequestCredentials, Right
+from p2pmodel.errors import AccessDenied, Forbidden, GatedLogin, GatedRepo, P2PModelError, UnknownCredential
 from p2pmodel.trust.access.machine_tokens import PREFIX, MachineTokens
 from p2pmodel.trust.access.policy import ANYONE, LOCAL, SERVER, AccessPolicy, Decision, Subject, Verb
-from p2pmodel.trust.audit.trail import AuditTrail
+from p2pmodel.trust.audit_log import AuditTrail
 
 LOGIN_HINT = "send a token that this server knows, or ask its operator for one"
-
-
-class UnknownCredential(AccessDenied):
-    """A credential that this server does not know, or that is no longer valid."""
-
-    code = "unknown_credential"
 
 
 class Directory(Protocol):
     """Knows clients by a kind of credential: an LDAP server, an OIDC issuer."""
 
-    def recognises(self, presented: Presented) -> bool:
+    def recognises(self, presented: RequestCredentials) -> bool:
         """Whether the credential is of its kind."""
 
-    async def subject(self, presented: Presented) -> Subject:
+    async def subject(self, presented: RequestCredentials) -> Subject:
         """The client. Raises UnknownCredential for a wrong credential, Unavailable if it cannot be checked now."""
 
     async def close(self) -> None:
@@ -62,7 +56,7 @@ class Authoriser:
         """Whether a client may lose a right while the server runs."""
         return self.policy.has_rules or self.tokens is not None or bool(self.directories)
 
-    async def known(self, presented: Presented) -> Subject | None:
+    async def known(self, presented: RequestCredentials) -> Subject | None:
         """The client by its machine token, or its credential of a directory; None for a credential of another kind.
 
         Raises UnknownCredential, and Unavailable if a directory does not answer.
@@ -113,13 +107,13 @@ class ServerGate:
         self._is_own = is_own
         self._takes_hub_tokens = takes_hub_tokens
 
-    async def admit(self, presented: Presented, verb: str, repo: str | None) -> Right:
+    async def admit(self, presented: RequestCredentials, verb: str, repo: str | None) -> Right:
         """The right of a client to do `verb` with `repo`. Raises AccessDenied, Forbidden, GatedRepo, and Unavailable if
         a directory does not answer."""
         subject, token = await self._subject(presented)
         return self._decided(subject, token, Verb(verb), repo, presented.address)
 
-    async def _subject(self, presented: Presented) -> tuple[Subject, str | None]:
+    async def _subject(self, presented: RequestCredentials) -> tuple[Subject, str | None]:
         """The client, and its own hub token."""
         if presented.authorization:
             if self._is_own is not None and self._is_own(presented.authorization):
@@ -158,3 +152,15 @@ def refused(subject: Subject, verb: Verb, repo: str | None, decision: Decision) 
     if verb is not Verb.READ or repo is None:
         return AccessDenied(text, hint=LOGIN_HINT) if subject == ANYONE else Forbidden(text, hint=hint)
     return GatedLogin(text, hint=LOGIN_HINT) if subject == ANYONE else GatedRepo(text, hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAccess:
+    """The authoriser, and the audit trail if one is kept."""
+
+    authoriser: Authoriser = field(default_factory=Authoriser)
+    audit: AuditTrail | None = None
+
+
+NO_CLIENTS = ClientAccess()
+"""No rules, no further clients, no audit log."""

@@ -15,11 +15,10 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
-from p2pmodel.config.sections.access import LdapSettings
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.config.sections.trust import LdapSettings
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.core.tasks import SingleFlight
-from p2pmodel.errors import Unavailable
-from p2pmodel.trust.access.authoriser import UnknownCredential
+from p2pmodel.errors import Unavailable, UnknownCredential
 from p2pmodel.trust.access.ldap_names import is_name
 from p2pmodel.trust.access.ldap_server import SILENT, WRONG, LdapServer
 from p2pmodel.trust.access.policy import Subject
@@ -48,11 +47,11 @@ class LdapDirectory:
         self._places = asyncio.Semaphore(settings.connections)
         self._waiting = 0
 
-    def recognises(self, presented: Presented) -> bool:
+    def recognises(self, presented: RequestCredentials) -> bool:
         """Whether it is HTTP basic authentication, or a bearer token NAME:PASSWORD, as hub clients can send it."""
         return presented.authorization.partition(" ")[0].lower() == "basic" or ":" in presented.bearer
 
-    async def subject(self, presented: Presented) -> Subject:
+    async def subject(self, presented: RequestCredentials) -> Subject:
         """As `Directory`. An empty password is refused before the server is asked: some take it for no login."""
         name, password = _name_and_password(presented)
         if not password or "\0" in password or not is_name(name):
@@ -88,7 +87,7 @@ class LdapDirectory:
             return await self._server.login(name, password)
 
 
-def _name_and_password(presented: Presented) -> tuple[str, str]:
+def _name_and_password(presented: RequestCredentials) -> tuple[str, str]:
     if presented.bearer:
         name, _, password = presented.bearer.partition(":")
         return name, password

@@ -16,10 +16,9 @@ from typing import Any
 
 import ldap
 
-from p2pmodel.config.sections.access import LdapSettings
+from p2pmodel.config.sections.trust import LdapSettings
 from p2pmodel.core.content.names import printable
-from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.trust.access.authoriser import UnknownCredential
+from p2pmodel.errors import InvalidInput, Unavailable, UnknownCredential
 from p2pmodel.trust.access.ldap_connection import LdapConnection, Unreachable
 from p2pmodel.trust.access.ldap_names import UserPattern, group_name, is_below, members_filter, parts_of, spelling
 from p2pmodel.trust.access.policy import Subject

@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class MachineToken:
-    """What is known of one token. Times are seconds since 1970; `expires` and `revoked` 0: never.
+    """The record of one token. Times are seconds since 1970; `expires` and `revoked` 0: never.
 
     `digest` is the sha256 of the token, `key` the announce key that is derived from it.
     """

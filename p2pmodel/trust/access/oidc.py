@@ -12,15 +12,14 @@ from typing import Any
 
 import aiohttp
 
-from p2pmodel.config.sections.access import OidcSettings
+from p2pmodel.config.sections.trust import OidcSettings
 from p2pmodel.core.content.names import printable
 from p2pmodel.core.network.proxies import Proxies
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.core.plain_json import parse_json
-from p2pmodel.errors import InvalidInput, Unavailable
+from p2pmodel.errors import InvalidInput, Unavailable, UnknownCredential
 from p2pmodel.http_pool import read_bounded, session, through
 from p2pmodel.tls import context_with
-from p2pmodel.trust.access.authoriser import UnknownCredential
 from p2pmodel.trust.access.policy import Subject
 
 try:
@@ -70,12 +69,12 @@ class OidcIssuer:
             exp={"essential": True},
         )
 
-    def recognises(self, presented: Presented) -> bool:
+    def recognises(self, presented: RequestCredentials) -> bool:
         """Whether it is a signed JWT: three parts."""
         token = presented.bearer
         return token.count(".") == 2 and len(token) <= MAX_TOKEN and token.startswith("eyJ")
 
-    async def subject(self, presented: Presented) -> Subject:
+    async def subject(self, presented: RequestCredentials) -> Subject:
         """As `Directory`."""
         claims = await self._verified(presented.bearer)
         name, groups = claims.get(self._settings.subject_claim), claims.get(self._settings.groups_claim, [])

@@ -12,7 +12,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from p2pmodel.config.sections.access import AccessRule
+from p2pmodel.config.sections.trust import AccessRule
 
 Kind = Literal[
     "anyone", "hub", "local", "server", "member", "administrator", "publisher", "token", "user", "oidc", "certificate"
@@ -21,7 +21,7 @@ _UNBOUND = ("local", "administrator")
 
 
 class Verb(StrEnum):
-    """What a client does."""
+    """The action of a client."""
 
     READ = "read"
     INFER = "infer"
@@ -37,7 +37,7 @@ _WITHOUT_RULES: dict[Kind, frozenset[Verb]] = {
     "anyone": frozenset(Verb),
     "hub": frozenset(Verb),
 }
-"""What a server without rules lets its clients do; those not named may read and infer. Whether it admits clients
+"""The verbs of clients of a server without rules; kinds not named may read and infer. Whether it admits clients
 without a credential at all is decided before: `anyone` are then the clients of an open server."""
 
 

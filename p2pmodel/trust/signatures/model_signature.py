@@ -41,7 +41,7 @@ _HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
 
 @dataclass(frozen=True, slots=True)
 class SignedFiles:
-    """What a signature states: sha256 by path, and the paths (with all below them) that it says nothing of."""
+    """The content of a signature: sha256 by path, and the paths (with all below them) that it leaves out."""
 
     digests: Mapping[str, str]
     ignored: tuple[str, ...]
@@ -80,7 +80,7 @@ class ModelSignature:
         return True
 
     def files(self) -> SignedFiles:
-        """What it states. Raises Malformed."""
+        """The signed files. Raises Malformed."""
         try:
             return _files(parse_json(self.payload))
         except Malformed:

@@ -41,7 +41,7 @@ PlainKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicK
 
 @dataclass(frozen=True, slots=True)
 class SshCertificate:
-    """What an OpenSSH certificate says of the key in it. `authority` is the blob of the key that signed it."""
+    """An OpenSSH certificate of a key. `authority` is the blob of the key that signed it."""
 
     authority: bytes = field(repr=False)
     serial: int

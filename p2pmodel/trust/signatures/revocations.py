@@ -16,7 +16,7 @@ _MAX_BITMAP = 1 << 17
 
 @dataclass(slots=True)
 class _RevokedCertificates:
-    """Those of one authority, or of all (`authority` is empty)."""
+    """The revoked certificates of one authority, or of all (`authority` is empty)."""
 
     authority: bytes
     ranges: list[tuple[int, int]] = field(default_factory=list)

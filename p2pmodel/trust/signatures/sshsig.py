@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pmodel.trust.signatures.public_key import SshPublicKey, parse_public_key
-from p2pmodel.trust.signatures.wire import Malformed, Reader, decoded, encoded, string
-
-MAX_SIGNATURE = 32 << 10
-"""Characters of the longest signature; one of an RSA key in a certificate has 4,000."""
+from p2pmodel.trust.signatures.wire import MAX_SIGNATURE, Malformed, Reader, decoded, encoded, string
 
 _MAGIC = b"SSHSIG"
 _VERSION = 1

@@ -1,4 +1,4 @@
-"""What a publisher signs: a statement over the files of a snapshot, and over its torrent if there is one.
+"""A publisher's statement over the files of a snapshot, and over its torrent if there is one, and its signature.
 
 A statement is one line of canonical JSON (keys sorted, no spaces). A signed statement is that line and its SSHSIG
 signature in the namespace `p2pmodel-snapshot`; `ssh-keygen -Y verify` accepts the two as a file and its signature.
@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId, is_commit
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import InvalidInput
-from p2pmodel.trust.signatures.signing_key import SigningKey
-from p2pmodel.trust.signatures.sshsig import MAX_SIGNATURE
-from p2pmodel.trust.signatures.wire import Malformed
+from p2pmodel.trust.signatures.wire import MAX_SIGNATURE, Malformed
+
+if TYPE_CHECKING:
+    from p2pmodel.trust.signatures.signing_key import SigningKey
 
 NAMESPACE = "p2pmodel-snapshot"
 MAX_STATEMENT = 1024
@@ -28,7 +29,7 @@ MAX_STATEMENTS = 32
 MAX_FILE = MAX_STATEMENTS * 2 * (MAX_STATEMENT + MAX_SIGNATURE)
 """Bytes of the longest file of signed statements."""
 SUFFIX = ".signatures"
-"""Of the file of signed statements beside a .torrent."""
+"""Suffix of the file of signed statements beside a .torrent."""
 
 _VERSION = 1
 _KEYS = {"commit", "info_hash", "manifest", "repo", "time", "v"}
@@ -56,7 +57,7 @@ class Statement:
 
     @property
     def text(self) -> str:
-        """What is signed."""
+        """The text that is signed."""
         plain = {"commit": self.commit, "info_hash": self.info_hash, "manifest": self.manifest, "repo": str(self.repo)}
         return _canonical(plain | {"time": self.time, "v": _VERSION})
 
@@ -75,7 +76,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class SignedSubject:
-    """What a statement must be over: the files with this digest, and their torrent (None: there is none)."""
+    """The subject of a statement: the files with this digest, and their torrent (None: there is none)."""
 
     repo: RepoId
     commit: str
@@ -86,7 +87,7 @@ class SignedSubject:
 
     @classmethod
     def of(cls, manifest: Manifest, info_hash: str | None) -> "SignedSubject":
-        """Of `manifest`. The digest takes a second for 200,000 files. Blocks."""
+        """The subject of `manifest`. The digest takes a second for 200,000 files. Blocks."""
         return cls(manifest.repo, manifest.commit, manifest_digest(manifest), info_hash)
 
 
@@ -98,7 +99,7 @@ class SignedStatement:
     signature: str = field(repr=False)
 
     @classmethod
-    def by(cls, key: SigningKey, statement: Statement) -> "SignedStatement":
+    def by(cls, key: "SigningKey", statement: Statement) -> "SignedStatement":
         """`statement`, signed by `key`. Raises LocalResource. Blocks."""
         return cls(statement.text, key.sign(statement.text.encode(), NAMESPACE))
 

@@ -1,4 +1,7 @@
-"""Whether a signed statement counts: its form, its subject, its signature, its signer, in this order."""
+"""Whether a repository must be signed, and whether a signed statement counts.
+
+In this order: its form, its subject, its signature, its signer.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -3,6 +3,9 @@
 import base64
 import binascii
 
+MAX_SIGNATURE = 32 << 10
+"""Characters of the longest signature; one of an RSA key in a certificate has 4,000."""
+
 
 class Malformed(ValueError):
     """Bytes that are not what they should be. The text says what is wrong, and becomes the reason of a refusal."""

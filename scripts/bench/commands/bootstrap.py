@@ -22,7 +22,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--hosts", type=int, default=8, help="machines in namespaces (default: 8)")
     add("--size-mb", type=int, default=256, help="size of the snapshot in MiB (default: 256)")
     add("--mbit", type=float, default=0.0, help="rate of each host's link, which settings declare (default: no limit)")
-    add("--seeders", type=int, default=1, help="hosts that mirror first; 0: all mirror a part (default: 1)")
+    add(
+        "--mirror-mbit",
+        type=float,
+        default=0.0,
+        help="rate of the mirror's link, for all hosts together (default: no limit)",
+    )
+    add("--seeders", type=int, default=1, help="--seeders of the bootstrap (default: 1)")
     add("--simulate", type=int, default=0, metavar="N", help="N simulated hosts instead")
     add("--load", action="store_true", help="load the model on each host, up to its first token")
     add("--faults", action="store_true", help="eight hosts, five of them with a fault, then those five once mended")

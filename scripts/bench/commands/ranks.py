@@ -1,4 +1,4 @@
-"""What a rank of a parallel engine downloads of published models, in pieces, beside what it needs.
+"""What a rank of a parallel engine downloads of published models, in blocks and in pieces, beside what it needs.
 
 Nothing is downloaded: names, shapes and the order of the tensors follow from the models' configurations, as
 transformers stores them (5 GB a file, in the order of the names), and the division from `p2pmodel fetch`'s own rules.

@@ -8,8 +8,8 @@ peers that it returns) and the piece length. Simulated are
   ahead, and a piece is passed on once it is whole and checked;
 - the seconds that messages, checks and dialling take.
 
-Time advances in steps of a fraction of a piece. Not simulated: disks and processors, losses, the start of TCP, the
-death of the coordinator, restarts.
+Time advances in steps of a fraction of a piece. Not simulated: disks, processors (but see --cpu), losses, the start of
+TCP, the death of the coordinator, restarts.
 
 Times are multiples of T*, the physical minimum. A copy is S bytes.
 
@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--zones", type=int, default=1, metavar="K", help="nodes are in K zones, the seeder in one of them (1)")
     add("--kill", metavar="ROLES", help="seeder, peers:SHARE, joined by commas")
     add("--kill-at", type=float, default=0.5, metavar="SHARE", help="time of --kill, as a share of all bytes wanted")
+    add(
+        "--cpu",
+        action="store_true",
+        help="no node or source is quicker than its busiest thread in docs/benchmarks/cpu.md",
+    )
     add("--without-leases", action="store_true", help="the seeder is an ordinary peer, as with stock libtorrent")
     add("--coarser", type=int, default=1, metavar="TIMES", help="multiple of the product's piece length (1)")
     add("--seed", type=int, default=0, help="seed of all random choices (0)")

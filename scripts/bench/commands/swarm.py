@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--mirror-mbit", type=float, help="the mirror's link (default: a node's)")
     add("--own-mirror-mbit", type=float, metavar="MBIT", help="with --no-seeder: each node has its own link to the "
         "mirror, beside its link to the other nodes; the mirror's own link has no limit")  # fmt: skip
+    add(
+        "--zones", type=int, default=1, metavar="K", help="nodes of ours are in K zones in turn, the seeder in none (1)"
+    )
+    add("--between-mbit", type=float, metavar="MBIT", help="with --zones: one link of each zone to all outside it")
     add("--mixed", action="store_true", help=f"measure again with a quarter of the nodes {SLOWER} times slower")
     add("--congestion", metavar="NAME", help="TCP congestion control in the rig (default: the machine's)")
     add("--no-seeder", action="store_true", help="cold: no torrent exists, only the coordinator and the mirror")

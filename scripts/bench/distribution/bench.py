@@ -28,7 +28,7 @@ from scripts.bench.distribution.report import (
 )
 from scripts.bench.distribution.rivals import rival
 from scripts.bench.distribution.run import SwarmRun, Testbed
-from scripts.bench.rigs import namespaces
+from scripts.bench.rigs import namespaces, wire_counters
 from scripts.bench.rigs.cluster import Cluster, Host, Link, congestion_control
 from scripts.bench.rigs.machine import describe_machine, file_system, spread_folders
 from scripts.bench.rigs.reports import write_json
@@ -83,6 +83,9 @@ class SwarmBench:
         peers = self._peers(cluster, count, mixed=mixed)
         report["congestion_control"] = congestion_control(seeder)
         good = bound.measure(cluster, mirror if options.no_seeder else seeder, peers)
+        sources = [seeder, mirror]
+        for host in peers if options.zones > 1 else ():
+            wire_counters.count_from(host, [*sources, *(each for each in peers if each.zone != host.zone)])
         testbed = Testbed(cluster, seeder, mirror, coordinator, peers, self._place / "hub", self.size, self._place)
         print(_describe(count, good, good.bound(self.size)), flush=True)
         rows = [(each.name, self._contestant(each, testbed, good)) for each in self._contestants()]
@@ -97,7 +100,13 @@ class SwarmBench:
         rates = [self._options.mbit] * (count - slow) + [self._options.mbit / SLOWER] * slow
         own_mbit = self._options.own_mirror_mbit
         own = Link.of_mbit(own_mbit) if own_mbit is not None else None
-        return [cluster.host(f"peer{number}", Link.of_mbit(rate), own=own) for number, rate in enumerate(rates, 1)]
+        zones = [f"z{number}" for number in range(self._options.zones)] if self._options.zones > 1 else [""]
+        for zone in zones if self._options.between_mbit else ():
+            cluster.zone(zone, Link.of_mbit(self._options.between_mbit))
+        return [
+            cluster.host(f"peer{number}", Link.of_mbit(rate), own=own, zone=zones[number % len(zones)])
+            for number, rate in enumerate(rates, 1)
+        ]
 
     def _contestants(self) -> list[Contestant]:
         options = self._options

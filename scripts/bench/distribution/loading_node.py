@@ -18,15 +18,12 @@ from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.request_window import FileRange
 from p2pmodel.core.tasks import companions, together
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
-from p2pmodel.loading.arrival.need_order import NeedOrder
-from p2pmodel.loading.arrival.order_requests import OrderRequests
-from p2pmodel.loading.arrival.shard_order import TensorRange, begin_with, file_after_file
-from p2pmodel.loading.settings_files import is_settings
+from p2pmodel.loading.arrival.tensor_order import NeedOrder, OrderRequests, TensorRange, begin_with, file_after_file
+from p2pmodel.loading.formats import is_settings
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FOR_EVER, FetchRequest, FetchResult
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.node.snapshot.target import ResolvedTarget, parse_target
 from p2pmodel.store.arriving_file import ArrivingFile
 
 TENSORS = 64

@@ -39,7 +39,8 @@ def own_nodes(*, cold: bool, apart: bool, env: Mapping[str, str]) -> Contestant:
         coordinator: Host = getattr(site, where)
         servers = ["--coordinator", url_of(coordinator, COORDINATOR_PORT)]
         servers += ["--endpoint", url_of(site.mirror, MIRROR_PORT)]
-        return [*_fetch(host), *servers, "--cache-dir", str(home / "hub")]
+        zone = ["--zone", host.zone] if host.zone else []
+        return [*_fetch(host), *servers, *zone, "--cache-dir", str(home / "hub")]
 
     return Contestant("ours", "line", sources, command, env)
 

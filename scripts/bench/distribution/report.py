@@ -19,6 +19,7 @@ _COLUMNS = (
     ("seeder_says", "payload", "{:.2f}"),
     ("mirror_sent", "mirror", "{:.2f}"),
     ("mirror_says", "payload", "{:.2f}"),
+    ("crossed", "crossed", "{:.3f}"),
     ("received", "down", "{:.3f}"),
     ("received_most", "most", "{:.3f}"),
     ("cpu_seconds_per_gb", "CPU s/GB", "{:.1f}"),
@@ -29,6 +30,7 @@ LEGEND = """\
 p50, p95, last: from the opening of the gate until half, 95 % and all of the nodes were complete, in T*
 1st byte, start: the last node, counted from the source's first 64 KiB, and from the first process's start, in T*
 seeder, mirror: bytes they sent on their links / S; payload: of content, by their own reports, 0 without one
+crossed: bytes on the wire into the zone that took the most, headers included / S; 0 without zones
 down, most: bytes on a node's link until it was complete / S, mean and most
 CPU: of the nodes, from the gate on, until the last was complete; MiB: the largest node; busy: this machine's cores"""
 
@@ -53,6 +55,7 @@ def _row(run: dict[str, Any], bound: float) -> dict[str, float]:
         "seeder_says",
         "mirror_sent",
         "mirror_says",
+        "crossed",
         "received",
         "received_most",
         "cpu_seconds_per_gb",

@@ -17,6 +17,7 @@ from scripts.bench.distribution.kills import Kill
 from scripts.bench.rigs.cluster import Cluster, Host
 from scripts.bench.rigs.programs import Program, stop_all
 from scripts.bench.rigs.snapshots import total_size
+from scripts.bench.rigs.wire_counters import received_from
 
 JOIN_SECONDS = 90.0
 """Longest time that the gate is held for the last node; the nodes themselves wait 120 s."""
@@ -91,6 +92,7 @@ class SwarmRun:
         self._dice = random.Random(dice)
         self._nodes: list[Node] = []
         self._base: dict[str, tuple[int, int]] = {}
+        self._outside: dict[str, int] = {}
         self._restarts: list[tuple[float, str, Node | None]] = []
         self.timeline = Timeline()
 
@@ -128,6 +130,7 @@ class SwarmRun:
             time.sleep(_TICK)
             clock.joined = _connected(gate)
         self._base = self._testbed.cluster.traffic()
+        self._outside = self._from_outside()
         for node in self._nodes:
             node.started_cost = node.cost()
         clock.opened = time.monotonic()
@@ -222,6 +225,7 @@ class SwarmRun:
 
     def _figures(self, clock: Clock, busy: tuple[float, float]) -> dict[str, Any]:
         size, last = self._testbed.size, self.timeline.traffic[-1]
+        outside = self._from_outside()
         times = {node.host.name: node.ready - clock.opened for node in self._nodes if node.ready is not None}
         spent = sum(node.cost() - node.started_cost for node in self._nodes)
         received = [node.received for node in self._nodes if node.ready is not None]
@@ -239,6 +243,7 @@ class SwarmRun:
             "first_byte_seconds": (clock.first_byte or clock.opened) - clock.opened,
             "seeder_sent": last[self._testbed.seeder.name][0] / size,
             "mirror_sent": last[self._testbed.mirror.name][0] / size,
+            "crossed": max((outside[zone] - self._outside[zone]) / size for zone in outside) if outside else 0.0,
             "received": sum(received) / len(received) / size if received else 0.0,
             "received_most": max(received, default=0) / size,
             "cpu_seconds_per_gb": spent / (len(self._nodes) * size / 1e9),
@@ -246,6 +251,13 @@ class SwarmRun:
             "memory": max(node.memory for node in self._nodes),
             "machine_busy": (busy_now[0] - busy[0]) / max(busy_now[1] - busy[1], 1e-9),
         }
+
+    def _from_outside(self) -> dict[str, int]:
+        """Bytes on the wire into each zone so far."""
+        found: dict[str, int] = {}
+        for host in (each for each in self._testbed.peers if each.zone):
+            found[host.zone] = found.get(host.zone, 0) + received_from(host)
+        return found
 
     def _quick_last(self, times: dict[str, float]) -> float:
         """Seconds until the last node with the widest link was complete."""

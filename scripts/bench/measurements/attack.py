@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from p2pmodel.http.runner import ListeningRunner
 from scripts.bench.rigs.machine import P2PMODEL, describe_machine, environment
 from scripts.bench.rigs.programs import Program, stop_all
 from scripts.bench.rigs.reports import write_json
@@ -182,10 +183,10 @@ async def hostile_mirror(address: tuple[str, int]) -> AsyncIterator[None]:
     app = web.Application()
     app.router.add_get("/api/{rest:.*}", _bomb)
     app.router.add_get("/{rest:.*}", _wrong_bytes)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = ListeningRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, *address).start()
+        await runner.listen(host=address[0], port=address[1])
         yield
     finally:
         await runner.cleanup()

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from p2pmodel.cli.cluster.bootstrap_screen import QuietScreen
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
-from p2pmodel.cluster.bootstrap.roster import Roster
 from p2pmodel.cluster.launcher import Completed
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> None:
     elif options.faults:
         found = bootstrap_faults.measure(options.size_mb, options.timeout)
     else:
-        found = _real(options.hosts, options.size_mb, options.mbit, options.seeders)
+        found = _real(options)
     for name, value in found.items():
         print(f"{name:>28}: {value}")
     machine = describe_machine()
@@ -50,17 +50,6 @@ def main(options: argparse.Namespace) -> None:
     write_json(options.json, {"rig": machine, **found})
     if found.get("faults"):
         raise SystemExit(f"bootstrap: {'; '.join(found['faults'])}")
-
-
-class _Silent:
-    def stage(self, text: str) -> None:
-        """See BootstrapScreen."""
-
-    def preflight(self, roster: Roster) -> None:
-        """See BootstrapScreen."""
-
-    def progress(self, roster: Roster) -> None:
-        """See BootstrapScreen."""
 
 
 async def _simulated(count: int) -> dict[str, Any]:
@@ -90,24 +79,27 @@ async def _simulated(count: int) -> dict[str, Any]:
 
 async def _timed(plan: BootstrapPlan, launcher: MemoryLauncher, coordinator: Coordinator) -> tuple[float, int]:
     began = time.monotonic()
-    roster = await Bootstrap(plan, launcher, _Silent(), coordinator).run()
+    roster = await Bootstrap(plan, launcher, QuietScreen(), coordinator).run()
     return time.monotonic() - began, len(roster.done)
 
 
 def _doctor(_command: Sequence[str], _stdin: bytes) -> Completed:
-    plain = {"seconds": 1.0, "snapshot": {"missing": 1000, "staged": 0}, "checks": []}
+    node = {"link": None, "mirrors": [], "apart": ""}
+    plain = {"seconds": 1.0, "snapshot": {"missing": 1000, "staged": 0}, "checks": [], "node": node}
     return Completed(0, json.dumps(plain).encode(), b"")
 
 
-def _real(count: int, size_mb: int, mbit: float, seeders: int) -> dict[str, Any]:
-    with roll_outs(count, None, size_mb, mbit) as rig:
+def _real(options: argparse.Namespace) -> dict[str, Any]:
+    count, size_mb, mbit = options.hosts, options.size_mb, options.mbit
+    with roll_outs(count, None, size_mb, mbit, options.mirror_mbit) as rig:
         preflight = rig.bootstrap("--dry-run")
-        first = rig.bootstrap("--seeders", str(seeders))
+        first = rig.bootstrap("--seeders", str(options.seeders))
         print(first.err)
         again = rig.bootstrap()
         down = rig.bootstrap("--down")
         spent = {stage: round(seconds, 2) for stage, seconds in first.json["stages"].items()}
         slowest = max(node["seconds"] for node in first.json["nodes"].values())
+        last = first.json["rollout"]["gates"][0]["last"]
         return {
             "hosts": count,
             "snapshot, MiB": size_mb,
@@ -122,5 +114,16 @@ def _real(count: int, size_mb: int, mbit: float, seeders: int) -> dict[str, Any]
             "second run changed": again.json["changed"],
             "copies from the mirror": round(rig.copies, 4),
             "Mbit/s of each link": mbit or "no limit",
+            "Mbit/s of the mirror's link": options.mirror_mbit or "no limit",
+            "the links allow": _allowed(rig.size, mbit, options.mirror_mbit, last),
             "T*": first.json["rollout"]["bound"],
         }
+
+
+def _allowed(size: int, mbit: float, mirror_mbit: float, last: float | None) -> str:
+    """The time that the slowest link of the rig needs for one copy, and the last host's time in multiples of it."""
+    rates = [each for each in (mbit, mirror_mbit) if each]
+    if not rates or last is None:
+        return "no link has a limit"
+    seconds = size * 8 / 1e6 / min(rates)
+    return f"{seconds:.1f} s; the last host {last:.1f} s, {last / seconds:.2f} times that"

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pmodel.trust.certificates.authority import Authority
-from p2pmodel.trust.certificates.authority_folder import AuthorityFolder
-from p2pmodel.trust.certificates.node_key import NodeKey
+from p2pmodel.trust.certificates import Authority, AuthorityFolder, NodeKey
 from scripts.bench.rigs import namespaces
 from scripts.bench.rigs.cluster import Cluster, Host
 from scripts.bench.rigs.machine import P2PMODEL, describe_machine, environment
@@ -69,6 +67,9 @@ class PrivateRig:
         self.token = place / "token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(16))
+        self.publisher = place / "publisher.token"
+        self.publisher.touch(mode=0o600)
+        self.publisher.write_text(secrets.token_hex(16))
         self.config = place / "seeder.toml"
         self.url = ""
         count(self.seeder, [self.node, self.gone, *self.intruders.values()], [PLAIN, TLS, SOURCE, HTTP])
@@ -92,7 +93,17 @@ class PrivateRig:
             *listen,
             *options,
         ]
-        more = ["--token-file", str(self.token), "--config", str(self.config), "--json", "--progress", "json"]
+        more = [
+            "--token-file",
+            str(self.token),
+            "--publish-token-file",
+            str(self.publisher),
+            "--config",
+            str(self.config),
+            "--json",
+            "--progress",
+            "json",
+        ]
         log = self.place / "seeder.log"
         log.unlink(missing_ok=True)
         program = self._start(self.seeder, "seeder", [*command, *more], log=log)
@@ -108,23 +119,52 @@ class PrivateRig:
     def fetch(self, host: Host, home: str, *options: str) -> Program:
         """Start a fetch on `host`."""
         listen = ["--swarm-listen", f"{host.address}:{PLAIN}", "--endpoint", "http://127.0.0.1:9"]
-        command = [*P2PMODEL, "fetch", REPO, "--coordinator", self.url, *listen, "--json", *options]
+        command = [
+            *P2PMODEL,
+            "fetch",
+            REPO,
+            "--coordinator",
+            self.url,
+            *listen,
+            "--json",
+            "--progress",
+            "json",
+            *options,
+        ]
         return self._start(host, home, command, log=self.place / f"{home}.log")
 
     def intrude(self, name: str, torrent: Path, pair: Sequence[Path]) -> Program:
         """Start an intruder with a certificate and key, or without."""
         host, folder = self.intruders[name], self.place / f"got-{name}"
         folder.mkdir()
-        where = [str(torrent), str(folder), str(self.options.seconds), host.address, self.seeder.address]
-        ports = [str(TLS), str(PLAIN)]
-        command = [sys.executable, "-m", "scripts.bench.rigs.intruder", *where, *ports, *map(str, pair)]
+        where = [torrent, folder, self.options.seconds, host.address, self.seeder.address, TLS, PLAIN]
+        command = [sys.executable, "-m", "scripts.bench.rigs.intruder", *map(str, (*where, *pair))]
         return self._start(host, name, command, PLAIN="1" if name == "plain" else "0")
+
+    def stubborn(self, host: Host, info_hash: str) -> Callable[[], int]:
+        """Start a node with the publisher's token that goes on after it was put out; returns its bytes so far."""
+        where = [self.url, str(self.publisher), info_hash, str(self.place), host.address]
+        peers = [f"{each.address}:{TLS}" for each in (self.seeder, self.node)]
+        command = [sys.executable, "-m", "scripts.bench.rigs.stubborn", *where, *peers]
+        log = self.place / "stubborn.log"
+        program = self._start(host, "stubborn", command, log=log, AUTHORITY=str(self.authority.certificate))
+
+        def payload() -> int:
+            if program.ended:
+                raise SystemExit(f"the revoked node ended: {log.read_text()[-500:]}")
+            return int(json.loads(program.lines[-1][1])["payload"]) if program.lines else 0
+
+        return payload
+
+    def progress(self, home: str) -> dict[str, Any]:
+        """The last progress report of a program."""
+        lines = (self.place / f"{home}.log").read_text().splitlines()
+        found = [line for line in lines if line.startswith("{") and '"phase"' in line]
+        return dict(json.loads(found[-1])) if found else {}
 
     def uploaded(self) -> int:
         """Payload bytes that the seeder has sent to peers, as it reports."""
-        lines = (self.place / "seeder.log").read_text().splitlines()
-        found = [json.loads(line)["uploaded"] for line in lines if line.startswith("{") and '"uploaded"' in line]
-        return int(found[-1]) if found else 0
+        return int(self.progress("seeder").get("uploaded", 0))
 
     def _start(self, host: Host, home: str, command: list[str], *, log: Path | None = None, **env: str) -> Program:
         own = {"P2PMODEL_COORDINATOR_CA_FILE": str(self.authority.certificate)}
@@ -142,6 +182,7 @@ def main(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{describe_machine()}; snapshot of {rig.size} bytes\n")
         rows, entitled = _intrusions(rig)
         rows.append(_revocation(rig))
+        rows.append(_shared_address(rig))
         copies = {kind: _copies(rig, private=kind == "private") for kind in ("public", "private")}
         seconds = {kind: _seconds(rig, private=kind == "private") for kind in ("public", "private")}
     _print(rows, entitled, seconds, rig.size)
@@ -197,19 +238,38 @@ def _revocation(rig: PrivateRig) -> Row:
     time.sleep(SETTLES)
     after = sent(rig.seeder)["gone"]
     time.sleep(SETTLES)
-    late = _swarm_bytes(rig, after)
+    late = sent(rig.seeder)["gone"] - after
     _until(lambda: node.ended, "the revoked fetch ended", 60)
     _stop(seeder)
     note = f"{after - at} bytes within {SETTLES:g} s of the revocation, then {late}; exit code {node.exit_code}"
     return Row("revoked", late if late > _HANDSHAKES else 0, after - before, note)
 
 
+def _shared_address(rig: PrivateRig) -> Row:
+    """A node is revoked at the address of another one, and goes on with its certificate: what it gets later than
+    `SETTLES` seconds afterwards, until the other one has finished."""
+    seeder, ready = rig.seed(private=True)
+    before = sent(rig.seeder)["gone"]
+    holder = rig.fetch(rig.node, "holder", "--seed-time", "600")
+    _until(lambda: bool(holder.lines), "another node has the snapshot", FETCH_SECONDS)
+    stubborn = rig.stubborn(rig.gone, str(ready["info_hash"]))
+    stays = rig.fetch(rig.gone, "stays", "--download-limit", SLOW)
+    _until(lambda: stubborn() > 0 and bool(rig.progress("stays").get("from_peers")), "both download", 60)
+    rig.write_config([rig.publisher.stem])
+    os.kill(seeder.pid, signal.SIGHUP)
+    at = stubborn()
+    time.sleep(SETTLES)
+    after = stubborn()
+    _until(lambda: stays.ended, "the other node has finished", FETCH_SECONDS)
+    late, code, seeders = stubborn() - after, stays.exit_code, rig.progress("stays").get("from_seeders", 0)
+    for program in (holder, seeder):
+        _stop(program)
+    note = f"{after - at} bytes within {SETTLES:g} s; the other node: exit code {code}, {seeders} over HTTP"
+    return Row("shared address", late, sent(rig.seeder)["gone"] - before, note)
+
+
 _HANDSHAKES = 20_000
 """Bytes of refused requests and handshakes in two seconds."""
-
-
-def _swarm_bytes(rig: PrivateRig, before: int) -> int:
-    return sent(rig.seeder)["gone"] - before
 
 
 def _seconds(rig: PrivateRig, *, private: bool) -> list[float]:

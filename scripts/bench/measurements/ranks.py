@@ -1,4 +1,4 @@
-"""The bytes of ranks by the plan of `p2pmodel fetch`, on the layouts of published models."""
+"""The bytes of ranks by the plan of `p2pmodel fetch`, on the layouts of published models: in blocks and in pieces."""
 
 import argparse
 import json
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pmodel.core.content.layout import Layout, piece_length_for
-from p2pmodel.core.content.rank_plan import Nothing, RankSizes, Rule, Share, Whole, rank_plan
+from p2pmodel.core.content.leaf_proof import PieceTree, asked, proof_length
+from p2pmodel.core.content.rank_plan import Nothing, RankPlan, Rule, Share, Whole, rank_plan
 from p2pmodel.core.content.shard_header import StoredTensor
 from p2pmodel.loading.parallel_layout import ParallelRank, parallel_rule
 
@@ -103,20 +104,27 @@ def measure(ranks: int) -> list[dict[str, Any]]:
                 if not rank.whole_experts or "num_experts" in config:
                     rules[name] = parallel_rule(Path(folder), rank, print)
         for name, rule in rules.items():
-            rows.append(_row(model, name, layout, rank_plan(files, rule, layout).sizes))
+            rows.append(_row(model, name, layout, rank_plan(files, rule, layout)))
     return rows
 
 
-def _row(model: str, name: str, layout: Layout, sizes: RankSizes) -> dict[str, Any]:
+def _row(model: str, name: str, layout: Layout, plan: RankPlan) -> dict[str, Any]:
+    sizes, proofs = plan.sizes, 0
+    for piece, runs in plan.pieces.blocks.items():
+        proofs += proof_length(PieceTree.of(layout.piece_range(piece), layout.piece_length), asked(runs))
     return {
         "model": model,
         "division": name,
         "piece_mib": layout.piece_length >> 20,
         "needed_gb": round(sizes.needed / 1e9, 2),
-        "fetched_gb": round(sizes.fetched / 1e9, 2),
+        "in_blocks_gb": round(sizes.in_blocks / 1e9, 2),
+        "by_rows_gb": round(sizes.by_rows / 1e9, 2),
+        "proofs_gb": round(proofs / 1e9, 3),
+        "in_pieces_gb": round(sizes.in_pieces / 1e9, 2),
         "total_gb": round(sizes.total / 1e9, 2),
-        "fetched_by_needed": round(sizes.fetched / sizes.needed, 3),
-        "fetched_of_total": round(sizes.fetched / sizes.total, 3),
+        "in_blocks_by_needed": round((sizes.in_blocks + proofs) / sizes.needed, 4),
+        "in_pieces_by_needed": round(sizes.in_pieces / sizes.needed, 3),
+        "requests": sum(len(runs) for runs in plan.pieces.blocks.values()),
     }
 
 
@@ -124,7 +132,8 @@ def main(options: argparse.Namespace) -> None:
     """Compute, print, and write the figures to --json."""
     rows = measure(options.ranks)
     for row in rows:
-        figures = f"needs {row['needed_gb']:7.2f} GB, fetches {row['fetched_gb']:7.2f} of {row['total_gb']:7.2f} GB"
-        print(f"{row['model']:16} {row['division']:42} {figures}: {row['fetched_by_needed']:.3f} x")
+        figures = f"needs {row['needed_gb']:7.2f} of {row['total_gb']:7.2f} GB, in blocks {row['in_blocks_gb']:7.2f}"
+        times = f"{row['in_blocks_by_needed']:.4f} x with proofs, in pieces {row['in_pieces_by_needed']:.3f} x"
+        print(f"{row['model']:16} {row['division']:42} {figures}: {times}")
     if options.json:
         Path(options.json).write_text(json.dumps({"rows": rows}, indent=1) + "\n")

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Download:
 
     receiver: Spent
     sender: Spent
+    seconds: float
+    """From the receiver's start to its end."""
 
 
 def rates(whole: Spent, start: Spent, size: int, *, named: bool) -> dict[str, Any]:
@@ -60,20 +63,30 @@ def summary(rounds: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]) -
             row: dict[str, Any] = {key: statistics.median(each[name][side][key] for each in rounds) for key in figures}
             if most := ceiling({role: row.get(f"busiest {role}", 0.0) for role in ROLES}):
                 row["ceiling"] = most
-            row["of"] = {
-                other: statistics.median(each[name][side]["per_gb"] / each[other][side]["per_gb"] for each in rounds)
-                for other in rounds[0]
-                if other != name and side in rounds[0][other]
-            }
+            row["of"] = _ratios(rounds, name, side, "per_gb")
+            row["seconds of"] = _ratios(rounds, name, side, "seconds")
             report[name][side] = row
     return report
+
+
+def _ratios(
+    rounds: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]], name: str, side: str, figure: str
+) -> dict[str, float]:
+    """By each other program that has `figure` at this side: the median of the rounds' own ratios."""
+    return {
+        other: statistics.median(each[name][side][figure] / each[other][side][figure] for each in rounds)
+        for other in rounds[0]
+        if other != name and all(figure in rounds[0][one].get(side, {}) for one in (name, other))
+    }
 
 
 class CpuBench:
     """The contestants of one rig."""
 
     def __init__(self, place: Path, options: argparse.Namespace, stack: ExitStack) -> None:
-        self._senders = Senders(place, options.size_mib * MIB, options.files, stack)
+        self._senders = Senders(
+            place, options.size_mib * MIB, options.files, stack, engines=options.engines, before=options.before
+        )
         self.size = self._senders.size
         self._chosen = self._senders.contestants()
         if options.only:
@@ -90,6 +103,7 @@ class CpuBench:
             whole = self._download(contestant, contestant.whole, self.size)
             size, named = self.size - self._one_size(), contestant.named
             found[name] = {side: rates(getattr(whole, side), getattr(start, side), size, named=named) for side in SIDES}
+            found[name]["receiver"]["seconds"] = whole.seconds
         return found
 
     def _one_size(self) -> int:
@@ -107,6 +121,7 @@ class CpuBench:
         sender, home = contestant.sender, self._senders.home
         home.mkdir()
         before, cost = threads_of(sender.pid), sender.cost()
+        began = time.monotonic()
         process = subprocess.Popen(
             command, env=contestant.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -117,6 +132,7 @@ class CpuBench:
             out, errors = process.stdout.read(), process.stderr.read()
             _pid, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
         receiver = Spent(usage.ru_utime + usage.ru_stime, by_role(watch.end(), {}))
         sent = Spent(sender.cost() - cost, by_role(threads_of(sender.pid), before))
         if process.returncode:
@@ -126,7 +142,7 @@ class CpuBench:
         if size and from_peers(out) not in (size, None):
             raise SystemExit(f"the fetch took only {from_peers(out)} of {size} bytes from the seeder")
         shutil.rmtree(home)
-        return Download(receiver, sent)
+        return Download(receiver, sent, seconds)
 
 
 def show(report: Mapping[str, Any], options: argparse.Namespace) -> None:
@@ -135,13 +151,20 @@ def show(report: Mapping[str, Any], options: argparse.Namespace) -> None:
     found = report["medians"]
     others = [name for name in found if name != "fetch"]
     for side in SIDES:
-        print(f"\n{side:12}{'CPU-s/GB':>10}{'start-up':>10}" + "".join(f"{'of ' + name:>14}" for name in others))
+        print(
+            f"\n{side:12}{'CPU-s/GB':>10}{'start-up':>10}{'ceiling':>10}" + "".join(f"{f'of {o}':>14}" for o in others)
+        )
         for name in found:
             if row := found[name].get(side):
                 ratios = "".join(f"{row['of'][o]:14.2f}" if o in row["of"] else f"{'-':>14}" for o in others)
-                print(f"{name:12}{row['per_gb']:10.2f}{row['start']:10.2f}{ratios}")
+                most = f"{row['ceiling']:10.2f}" if "ceiling" in row else f"{'-':>10}"
+                print(f"{name:12}{row['per_gb']:10.2f}{row['start']:10.2f}{most}{ratios}")
     if "fetch" not in found:
         return
+    if "before" in found:
+        row = found["fetch"]["receiver"]
+        before, ratio = found["before"]["receiver"]["seconds"], row["seconds of"]["before"]
+        print(f"\nfetch: {row['seconds']:.2f} s instead of {before:.2f}, {1 / ratio:.2f} times as quick")
     print(f"\n{'threads':16}" + "".join(f"{side:>10}{'busiest':>10}" for side in ("fetcher", "seeder")))
     rows = [found["fetch"][side] for side in SIDES]
     for role in ROLES:

@@ -44,6 +44,7 @@ class Host:
     address: str
     namespace: str
     link: Link | None
+    zone: str = ""
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """`command` as it runs on this host."""
@@ -61,6 +62,8 @@ class Cluster:
         self._stack = stack
         self._congestion = congestion
         self._count = 0
+        self._zones: dict[str, tuple[str, str]] = {}
+        """The bridge of each zone, and its network."""
         self.by_own_link: dict[str, Host] = {}
         """Hosts with their own link to the mirror, by name, with the address on that link."""
         namespaces.add_namespace(self._tag, stack)
@@ -74,12 +77,27 @@ class Cluster:
         self._counters = Path(f"/proc/{holder.pid}/net/dev")
         self._await(holder.pid)
 
-    def host(self, name: str, link: Link | None, *, own: Link | None = None, outside: bool = False) -> Host:
-        """Add a host with a name of at most 11 letters; with `own`, a second link to the hosts `outside`."""
+    def zone(self, name: str, link: Link) -> None:
+        """Add a zone: a bridge of its own, with one link to all hosts in no zone and in other zones."""
+        bridge, inner = f"zone-{name}", f"way-{name}"
+        namespaces.ip("-n", self._tag, "link", "add", bridge, "type", "bridge")
+        namespaces.ip("-n", self._tag, "link", "set", bridge, "up")
+        namespaces.join(self._tag, inner, self._tag, f"out-{name}")
+        for device, master, rate in ((inner, bridge, link.up), (f"out-{name}", _INSIDE[0], link.down)):
+            namespaces.ip("-n", self._tag, "link", "set", device, "master", master, "up")
+            namespaces.shape(self._tag, device, rate)
+        self._zones[name] = bridge, _INSIDE[1]
+
+    def host(
+        self, name: str, link: Link | None, *, own: Link | None = None, outside: bool = False, zone: str = ""
+    ) -> Host:
+        """Add a host with a name of at most 11 letters; with `own`, a second link to the hosts `outside`. `zone`: one
+        that was added, if any."""
         number, self._count = self._count, self._count + 1
-        host = Host(name, _address(_OUTSIDE if outside else _INSIDE, number), f"{self._tag}-{name}", link)
+        bridge = _OUTSIDE if outside else self._zones.get(zone, _INSIDE)
+        host = Host(name, _address(bridge, number), f"{self._tag}-{name}", link, zone)
         namespaces.add_namespace(host.namespace, self._stack)
-        self._plug_in(host, _OUTSIDE if outside else _INSIDE, name, _LINK)
+        self._plug_in(host, bridge, name, _LINK)
         if own is not None:
             other = Host(name, _address(_OUTSIDE, number), host.namespace, own)
             self._plug_in(other, _OUTSIDE, _OWN + name, _OWN_DEVICE)

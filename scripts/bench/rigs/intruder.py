@@ -21,6 +21,22 @@ from p2pmodel.swarm.libtorrent.private_torrents import FFDHE2048
 _REASONS = ("peer_error", "peer_disconnected")
 
 
+def client_settings(own: str) -> dict[str, Any]:
+    """libtorrent's settings of a client at the address `own` that speaks TLS, and connects again soon."""
+    return {
+        "listen_interfaces": f"{own}:0s",
+        "outgoing_interfaces": own,
+        "enable_dht": False,
+        "enable_lsd": False,
+        "enable_upnp": False,
+        "enable_natpmp": False,
+        "enable_outgoing_utp": False,
+        "enable_incoming_utp": False,
+        "allow_multiple_connections_per_ip": True,
+        "min_reconnect_time": 1,
+    }
+
+
 def run(arguments: list[str]) -> dict[str, Any]:
     """Connect again and again for the given time; what came, and the last reasons why connections ended."""
     torrent, folder, seconds, own, peer, *rest = arguments
@@ -28,21 +44,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     files = [Path(text) for text in rest if not text.isdecimal()]
     if os.environ.get("PLAIN") == "1":
         return _plain(torrent, float(seconds), own, [(peer, port) for port in ports])
-    session = lt.session(
-        {
-            "listen_interfaces": f"{own}:0s",
-            "outgoing_interfaces": own,
-            "enable_dht": False,
-            "enable_lsd": False,
-            "enable_upnp": False,
-            "enable_natpmp": False,
-            "enable_outgoing_utp": False,
-            "enable_incoming_utp": False,
-            "allow_multiple_connections_per_ip": True,
-            "min_reconnect_time": 1,
-            "alert_mask": lt.alert.category_t.all_categories,
-        }
-    )
+    session = lt.session(client_settings(own) | {"alert_mask": lt.alert.category_t.all_categories})
     params = lt.load_torrent_file(torrent)
     params.trackers, params.url_seeds, params.save_path = [], [], folder
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)

@@ -18,7 +18,7 @@ from p2pmodel.core.content.names import RepoId
 from p2pmodel.loading import optional_imports
 from p2pmodel.loading.arrival.arriving_model import ArrivingModel, is_kept
 from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 from p2pmodel.loading.model import LoadedModel
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.pinned_buffers import BUFFER_BYTES, BUFFERS, DeviceRing
@@ -27,10 +27,14 @@ from p2pmodel.store.cache import HubCache
 _EVERY = 0.002
 
 
-class PeakMemory:
-    """The highest anonymous memory of this process above that at the start, in bytes, sampled in a thread."""
+class AnonymousMemory:
+    """The highest anonymous memory of this process above that at the start, in bytes, sampled in a thread.
 
-    def __init__(self) -> None:
+    `every`: seconds between two samples.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
         self._first = self._highest = anonymous()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
@@ -43,7 +47,7 @@ class PeakMemory:
         return max(self._highest, anonymous()) - self._first
 
     def _sample(self) -> None:
-        while not self._stop.wait(_EVERY):
+        while not self._stop.wait(self._every):
             self._highest = max(self._highest, anonymous())
 
 
@@ -123,7 +127,7 @@ def main() -> None:
     manifest = repo.manifest(commit)
     assert manifest is not None
     snapshot = ArrivingSnapshot(repo, manifest, manifest.files)
-    memory = PeakMemory()
+    memory = AnonymousMemory(_EVERY)
     loaded = asyncio.run(load_while_arriving(snapshot, asyncio.sleep(0), LoadOptions(device="cpu")))
     peak = memory.end()
     weights = kept_in_anonymous_memory(loaded)

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from p2pmodel.loading.answers.processor import processor_for
 from p2pmodel.loading.arrival.arriving_model import ArrivingModel
 from p2pmodel.loading.arrival.fetch_load import fetch_and_load
 from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 from p2pmodel.loading.model import LoadedModel
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.pinned_buffers import DeviceRing
@@ -30,36 +29,11 @@ from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from scripts.bench.rigs.last_byte import LastByte
+from scripts.bench.rigs.load_memory import AnonymousMemory
 
 REPO = "bench/vision-model"
 PROMPT = "What is in the picture?"
-
-
-class AnonymousMemory:
-    """The highest anonymous memory of this process in bytes, sampled in a thread."""
-
-    def __init__(self) -> None:
-        self.first = self.highest = _anonymous()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def end(self) -> int:
-        """Bytes above those at the start."""
-        self._stop.set()
-        self._thread.join()
-        return self.highest - self.first
-
-    def _sample(self) -> None:
-        while not self._stop.wait(0.02):
-            self.highest = max(self.highest, _anonymous())
-
-
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) << 10
-    return 0
+_EVERY = 0.02
 
 
 class PacedDevice:
@@ -120,7 +94,7 @@ class ModelLoad:
         self._options = LoadOptions(device="cpu", dtype="auto" if self._emulated else "float32")
         self._results: list[FetchResult] = []
         self._fetch = Fetch(FetchRequest(parse_target(REPO)), load_settings(), LastByte(lambda: self._note("arrived")))
-        self._memory = AnonymousMemory()
+        self._memory = AnonymousMemory(_EVERY)
         self._began = time.monotonic()
         self._times: dict[str, float] = {}
 

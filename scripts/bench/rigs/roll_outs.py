@@ -17,7 +17,7 @@ FILES = 4
 
 @dataclass(frozen=True)
 class RolloutRig:
-    """The hosts, a mirror on the launcher's machine, and the snapshot in `source`. `options` go to each bootstrap."""
+    """The hosts, a mirror on a machine of its own, and the snapshot in `source`. `options` go to each bootstrap."""
 
     rig: ClusterRig
     source: Path
@@ -47,10 +47,13 @@ def fill(source: Path, size_mb: int, name: str = "model-{}.safetensors") -> None
 
 
 @contextmanager
-def roll_outs(hosts: int, source: Path | None, size_mb: int, mbit: float = 0.0) -> Iterator[RolloutRig]:
+def roll_outs(
+    hosts: int, source: Path | None, size_mb: int, mbit: float = 0.0, mirror: float = 0.0
+) -> Iterator[RolloutRig]:
     """The rig, with the snapshot in `source`, or one of `size_mb` MiB. Ends the benchmark where it cannot be had.
 
-    `mbit`: the links of the hosts have this rate, which their settings declare, and those of the mirror; 0: no limit.
+    `mbit`: the links of the hosts have this rate, which their settings declare, and so has the mirror to each of them;
+    0: no limit. `mirror`: the mirror's own link has this rate, for all hosts together; 0: no limit.
     """
     if reason := unavailable():
         raise SystemExit(f"bootstrap: {reason}")
@@ -61,7 +64,9 @@ def roll_outs(hosts: int, source: Path | None, size_mb: int, mbit: float = 0.0) 
             fill(source, size_mb)
         rig = ClusterRig(folder / "rig", hosts, stack)
         endpoint, requests = rig.hub(source)
-        mirror = ("--endpoint", endpoint)
+        options = ("--endpoint", endpoint)
+        if mirror:
+            rig.shape("mirror", mirror * 1e6 / 8)
         if mbit:
             rate = int(mbit * 1e6 / 8)
             for name in rig.names:
@@ -70,5 +75,5 @@ def roll_outs(hosts: int, source: Path | None, size_mb: int, mbit: float = 0.0) 
             config = folder / "p2pmodel.toml"
             limited = f'[[mirrors]]\nname = "near"\nendpoint = "{endpoint}"\nmax_bytes_per_second = {rate}\n'
             config.write_text(limited)
-            mirror = ("--config", str(config))
-        yield RolloutRig(rig, source, requests, ("--hosts", f"gpu[001-{hosts:03d}]", *mirror))
+            options = ("--config", str(config))
+        yield RolloutRig(rig, source, requests, ("--hosts", f"gpu[001-{hosts:03d}]", *options))

@@ -8,6 +8,12 @@ from scripts.bench.distribution.bound import Goodput
 from scripts.bench.distribution.kills import Kill
 from scripts.bench.rigs.cluster import Link
 
+RECEIVING, SENDING = 0.56, 0.41
+"""CPU-seconds a GB of a node's busiest thread, the engine's for the network (docs/benchmarks/cpu.md, after)."""
+SERVING = 0.18
+"""CPU-seconds a GB of a source: `sendfile` to leaseholders."""
+NODE_CEILING, SOURCE_CEILING = 1e9 / (RECEIVING + SENDING), 1e9 / SERVING
+"""Bytes a second that a node receives and sends at a time, and that a source sends, with a core for each thread."""
 SHARDS = 4
 MOST_CELLS = 25_000_000
 """Largest number of nodes times pieces: each costs about ten bytes of memory, and a transfer."""
@@ -41,6 +47,8 @@ class Case:
     mirror: float
     links: tuple[Link, ...]
     zones: int = 1
+    crossings: bool = True
+    """Whether nodes pull pieces from nodes of other zones; otherwise through the gateways of their zone."""
     kill: Kill | None = None
     leases: bool = True
     seed: int = 0

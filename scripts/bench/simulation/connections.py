@@ -100,6 +100,10 @@ class Connections:
             self._dry[self._in(peer)] = False
         self.degree[node] = 0
 
+    def vary(self) -> None:
+        """Share links anew: no flow stays quicker than others for a whole run."""
+        self.weight[: self.count] = self._rng.uniform(*UNFAIR, self.count)
+
     def _drop_requests(self, edge: int) -> None:
         target = self.target[edge]
         for piece in self._queue[edge, : self._requested[edge]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from p2pmodel.coordinator.client.connection import LEAST_PAUSE
-from p2pmodel.coordinator.leases.demand import Demand
-from p2pmodel.coordinator.leases.leases import Leases
+from p2pmodel.coordinator.leases.crossings import ZonedLeases
+from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.messages import HEARTBEAT
 from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
 from p2pmodel.core.content.bitfield import bits_of
@@ -32,40 +32,46 @@ class _SimulatedLeaseholder:
     sent: float = -1.0
     """Time of its last message."""
     next_message: float = 0.0
-    granted: tuple[int, ...] = ()
+    granted: Grant | None = None
     pulling: set[int] = field(default_factory=set)
+    """Pieces from scarce sources, and from nodes of other zones."""
 
 
 class Coordination:
     """Messages of all peers and the grants.
 
-    `scarce` gives the pieces that a peer lacks and only a source has, bit p for piece p.
+    `scarce` gives the pieces that a peer lacks and only a source has, `held` those that it has, bit p for piece p.
     """
 
     def __init__(
         self,
-        leases: Leases,
+        leases: ZonedLeases,
         piece_length: int,
         delay: float,
         scarce: Callable[[int], int],
+        held: Callable[[int], int] | None = None,
     ) -> None:
         self._leases = leases
         self._piece_length = piece_length
         self._delay = delay
         self._scarce = scarce
+        self._held = held
+        """None: no node serves others zones."""
         self._now = 0.0
         self._peers: dict[int, _SimulatedLeaseholder] = {}
         self._due: list[tuple[float, int]] = []
         self._grants_at: float | None = None
-        self._grants: list[tuple[float, dict[int, tuple[int, ...]]]] = []
+        self._grants: list[tuple[float, dict[int, Grant]]] = []
         self.near = True
         """Whether there is a seeder to pull from."""
         self.can_pull = True
         """Whether there is any source to pull from."""
         self.cost = Cost()
 
-    def join(self, node: int, when: float) -> None:
+    def join(self, node: int, when: float, zone: int = 0) -> None:
         """The peer sends its first message at that time."""
+        if self._held is not None:
+            self._leases.enter(str(node), f"zone{zone}", str(node))
         self._peers[node] = _SimulatedLeaseholder(Rate(lambda: self._now))
         self._plan(node, when)
 
@@ -98,8 +104,9 @@ class Coordination:
         for node in self._peers:
             self.changed(node, now)
 
-    def step(self, now: float) -> list[tuple[int, int]]:
-        """Deliver messages. Returns the nodes and the pieces that they begin to pull."""
+    def step(self, now: float) -> list[tuple[int, int, int | None]]:
+        """Deliver messages. Returns the nodes, the pieces that they begin to pull, and the node of another zone that
+        sends each; None: a source."""
         self._now = now
         while self._due and self._due[0][0] <= now:
             when, node = heapq.heappop(self._due)
@@ -134,6 +141,7 @@ class Coordination:
             from_seeders=self.near,
             want=min(ahead, MOST_LEASED) if self.can_pull else 0,
             leased=bits_of(peer.pulling),
+            held=self._held(node) if self._held else 0,
         )
 
     def _grant_soon(self, now: float) -> None:
@@ -149,18 +157,22 @@ class Coordination:
         changed = {}
         for name, grant in grants.items():
             peer = self._peers.get(int(name))
-            if peer and peer.granted != grant.pieces:
-                self.cost.leased += len(set(grant.pieces) - set(peer.granted))
-                peer.granted = grant.pieces
-                changed[int(name)] = grant.pieces
+            if peer is None or peer.granted is grant:
+                continue
+            before, peer.granted = peer.granted or Grant(), grant
+            if (before.pieces, before.crossings) != (grant.pieces, grant.crossings):
+                self.cost.leased += len(set(grant.pieces) - set(before.pieces))
+                changed[int(name)] = grant
         if changed:
             self._grants.append((now + self._delay, changed))
 
-    def _receive(self, now: float) -> list[tuple[int, int]]:
-        begun = []
+    def _receive(self, now: float) -> list[tuple[int, int, int | None]]:
+        begun: list[tuple[int, int, int | None]] = []
         while self._grants and self._grants[0][0] <= now:
-            for node, pieces in self._grants.pop(0)[1].items():
+            for node, grant in self._grants.pop(0)[1].items():
                 if peer := self._peers.get(node):
-                    begun += [(node, piece) for piece in pieces if piece not in peer.pulling]
-                    peer.pulling.update(pieces)
+                    crossing = [(node, c.piece, int(c.address)) for c in grant.crossings or ()]
+                    pulls = [*((node, piece, None) for piece in grant.pieces), *crossing]
+                    begun += [each for each in pulls if each[1] not in peer.pulling]
+                    peer.pulling.update(piece for _, piece, _ in pulls)
         return begun

@@ -34,6 +34,8 @@ class PieceTables:
         """Number of pieces that a node neither has nor has requested."""
         self.shows = np.zeros(nodes, dtype=np.bool_)
         """Whether other nodes see any piece of the node."""
+        self._in_memory = [0] * nodes
+        """Pieces that a node pulled over HTTP, bit p for piece p."""
 
     def fill(self, node: int) -> None:
         """The node has all pieces from the start."""
@@ -93,6 +95,10 @@ class PieceTables:
         self._hidden[nodes, pieces] = 0
         self.shows[nodes] = True
 
+    def keep(self, node: int, piece: int) -> None:
+        """The node pulled the piece over HTTP, and serves it over HTTP from now on."""
+        self._in_memory[node] |= 1 << piece
+
     def count_one(self, nodes: Ints, pieces: Ints) -> Flags:
         """One more neighbour of each pair's node shows its piece. Returns whether the node may request it."""
         codes = nodes * self.count + pieces
@@ -125,3 +131,8 @@ class PieceTables:
     def scarce(self, node: int) -> int:
         """All scarce pieces of a node, bit p for piece p."""
         return int.from_bytes(np.packbits(self._key[node] < _ONE, bitorder="little").tobytes(), "little")
+
+    def held(self, node: int) -> int:
+        """All pieces that a node serves over HTTP, bit p for piece p."""
+        seen = int.from_bytes(np.packbits(self._hidden[node] == 0, bitorder="little").tobytes(), "little")
+        return seen | self._in_memory[node]

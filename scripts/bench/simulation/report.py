@@ -24,7 +24,8 @@ _COLUMNS = (
 )
 LEGEND = """\
 p50, p95, last: from the first announce until half, 95 % and all of the nodes were complete, in T*
-seeder, mirror, crossed: copies that they sent, and that crossed zones; down: bytes on a node's link until complete / S
+seeder, mirror: copies that they sent; crossed: copies that entered the zone which took the most
+down: bytes on a node's link until complete / S
 links: mean of a node's connections at the end; leases: the coordinator's CPU for the leases, as a share of one core,
 and us per leased piece; took: seconds of this simulation"""
 _COMPARED = ("p50", "p95", "last", "seeder_sent", "mirror_sent")

@@ -1,5 +1,6 @@
 """One simulated run, in steps of time."""
 
+import random
 import time
 from collections import deque
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pmodel.coordinator.leases.crossings import Crossings, ZonedLeases
 from p2pmodel.coordinator.leases.leases import Leases
 from scripts.bench.simulation.case import Case
 from scripts.bench.simulation.connections import Connections
@@ -22,6 +24,8 @@ Floats = NDArray[np.float64]
 MOST_BOUNDS, LEAST_LIMIT = 12, 120.0
 """A run is abandoned after so many bounds, but not before so many seconds."""
 _HELP_EVERY = 0.25
+_VARIES_EVERY = 1.0
+"""Seconds for which a flow keeps its share of a link."""
 
 
 class SimulatedRun:
@@ -40,13 +44,17 @@ class SimulatedRun:
         self._edges = Connections(count + 2, self.tables, self.piece_length, rng)
         self._pulls = LeasePulls(self.tables.sizes, case.delays.request, rng)
         self._tracker = SimulatedTracker(case.seed)
+        self._crosses = case.crossings and case.zones > 1
         self._coordination = Coordination(
-            Leases(self.pieces, case.size), self.piece_length, case.delays.message, self.tables.scarce
+            ZonedLeases(Leases(self.pieces, case.size), Crossings(self.pieces, random.Random(case.seed))),
+            *(self.piece_length, case.delays.message, self.tables.scarce),
+            held=self.tables.held if self._crosses else None,
         )
         self.up = np.array([*(link.up for link in case.links), case.seeder, case.mirror])
         self.down = np.array([*(link.down for link in case.links), 1.0, 1.0])
         self.sent, self.received = np.zeros(count + 2), np.zeros(count + 2)
-        self.crossed = 0.0
+        self.crossed = np.zeros(case.zones)
+        """Bytes into each zone."""
         self._zones = np.array([case.zone_of(node) for node in range(count + 2)])
         self._alive = np.ones(count + 2, dtype=np.bool_)
         self._ready = np.full(count, np.inf)
@@ -74,7 +82,7 @@ class SimulatedRun:
             when = float(self._rng.uniform(0, case.delays.start))
             self._tracker.plan(node, when)
             if case.leases:
-                self._coordination.join(node, when)
+                self._coordination.join(node, when, case.zone_of(node))
 
     # -- the run ---------------------------------------------------------------------------------------------
 
@@ -82,7 +90,7 @@ class SimulatedRun:
         """Run until every live node is complete. Returns every figure."""
         began, cpu = time.monotonic(), time.process_time()
         limit = max(LEAST_LIMIT, MOST_BOUNDS * self._case.bound)
-        next_help = 0.0
+        next_help = next_variation = 0.0
         while self._pending() and self.now < limit:
             self._announce()
             self._show()
@@ -92,6 +100,9 @@ class SimulatedRun:
             if self.now >= next_help:
                 self._edges.help_out()
                 next_help = self.now + _HELP_EVERY
+            if self.now >= next_variation:
+                self._edges.vary()
+                next_variation = self.now + _VARIES_EVERY
             self._move()
             self._maybe_kill()
             self.now += self.step_seconds
@@ -111,7 +122,7 @@ class SimulatedRun:
                 self.now,
                 left=int(self.tables.missing[node]) * self.piece_length,
                 zone=case.zone_of(node),
-                role="leaseholder" if case.leases else "",
+                role="" if not case.leases else "crossing" if self._crosses else "leaseholder",
                 event="" if self._announced[node] else "started",
             )
             self._announced[node] = True
@@ -130,13 +141,15 @@ class SimulatedRun:
         while self._pulled and self._pulled[0][0] <= self.now:
             _, nodes, pieces = self._pulled.popleft()
             for node, piece in zip(nodes.tolist(), pieces.tolist(), strict=True):
+                self.tables.keep(node, piece)
                 self._coordination.pulled(node, piece, int(self.tables.sizes[piece]), self.now)
 
     def _lease(self) -> None:
         pulls, source = self._pulls, self._seeder if self._alive[self._seeder] else self._mirror
         begun = self._coordination.step(self.now)
-        pulls.begin([(source, node, piece) for node, piece in begun if self._lacks(node, piece)], self.now)
-        for node, piece in begun:
+        lacking = [(source if other is None else other, *rest) for *rest, other in begun if self._lacks(*rest)]
+        pulls.begin([(other, node, piece) for other, node, piece in lacking if self._alive[other]], self.now)
+        for node, piece, _ in begun:
             if not self._lacks(node, piece):
                 self._coordination.stopped(node, piece)
         if len(pulls.piece):
@@ -161,7 +174,8 @@ class SimulatedRun:
         count = len(self.up)
         self.sent += np.bincount(sources, moved, count)
         self.received += np.bincount(targets, moved, count)
-        self.crossed += float(moved[self._zones[sources] != self._zones[targets]].sum())
+        crossing = self._zones[sources] != self._zones[targets]
+        self.crossed += np.bincount(self._zones[targets[crossing]], moved[crossing], self._case.zones)
         nodes, pieces = self._edges.carry(edges, moved[: len(edges)], self.step_seconds)
         holders, pulled = self._pulls.carry(places, moved[len(edges) :])
         self._whole(np.concatenate([nodes, holders]), np.concatenate([pieces, pulled]))
@@ -223,7 +237,8 @@ class SimulatedRun:
             "unfinished": int(np.isinf(self._ready[self._alive[: case.nodes]]).sum()),
             "seeder_sent": float(self.sent[self._seeder] / case.size),
             "mirror_sent": float(self.sent[self._mirror] / case.size),
-            "crossed": self.crossed / case.size,
+            "crossed": float(self.crossed.max() / case.size),
+            "crossed_all": float(self.crossed.sum() / case.size),
             "received": float(received.mean() / case.size) if len(received) else 0.0,
             "received_most": float(received.max(initial=0) / case.size),
             "pieces": self.pieces,

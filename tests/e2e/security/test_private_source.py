@@ -17,11 +17,11 @@ from p2pmodel.node.private.membership import SwarmMembership
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.swarm.engine import SwarmCertificate
 from p2pmodel.swarm.torrents import Metainfo, parse
-from p2pmodel.trust.certificates.authority import Authority
+from p2pmodel.trust.certificates import Authority
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.foreign_clients import QBittorrent, foreign_client, free_port
 from tests.support.processes import Nodes, Running, token_file
-from tests.support.swarm_certificates import NOW, certificate_for, new_authority
+from tests.support.swarm_certificates import certificate_for, new_authority
 
 REPO = "org/model"
 SIZE = 6_000_000
@@ -114,7 +114,9 @@ async def test_no_client_without_a_right_gets_a_byte_while_an_entitled_node_fini
         "none": seeder.curl(folder / "none.bin", None),
         "other_ca": seeder.curl(folder / "other_ca.bin", certificate_for(new_authority("other"), seeder.commit)),
         "expired": seeder.curl(
-            folder / "expired.bin", certificate_for(ours, seeder.commit, now=NOW - dt.timedelta(minutes=2), seconds=60)
+            folder / "expired.bin",
+            # Within the authority's time, which began a moment before this test.
+            certificate_for(ours, seeder.commit, now=dt.datetime.now(dt.UTC) - dt.timedelta(minutes=2), seconds=60),
         ),
         "other_commit": seeder.curl(folder / "other_commit.bin", certificate_for(ours, OTHER)),
         "unlisted": seeder.curl(folder / "unlisted.bin", right, "--interface", UNLISTED),

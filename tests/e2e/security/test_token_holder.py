@@ -7,15 +7,18 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from p2pmodel.core.network.tokens import announce_key
+from p2pmodel.http.server import serving
 from tests.support.eventually import PATIENCE
+from tests.support.in_thread import in_thread
 from tests.support.processes import Nodes, Running, token_file
+from tests.support.slapd import PEOPLE, SLAPD, made, user
 from tests.support.ssh_keys import SshKeys
 from tests.support.torrent_files import SMALL, torrent_of
 
@@ -170,17 +173,20 @@ def test_tokens_are_seen_nowhere(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @contextmanager
-def sampled_arguments(secrets: dict[str, bytes]) -> Iterator[set[str]]:
-    """The names of `secrets` that stood in an argument of any process while the context lasted."""
+def sampled_processes(secrets: dict[str, bytes]) -> Iterator[set[str]]:
+    """The names of `secrets` that stood in an argument or in the environment of any process while the context lasted,
+    as `ps` shows them; "found" if a process with PROBE in its environment was seen."""
     seen: set[str] = set()
     ended = threading.Event()
+    wanted = secrets | {"found": PROBE}
 
     def sample() -> None:
         while not ended.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    arguments = path.read_bytes()
-                    seen.update(name for name, secret in secrets.items() if secret in arguments)
+            for path in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with suppress(OSError):
+                        data = (path / name).read_bytes()
+                        seen.update(name for name, secret in wanted.items() if secret in data)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -191,6 +197,7 @@ def sampled_arguments(secrets: dict[str, bytes]) -> Iterator[set[str]]:
         thread.join(PATIENCE)
 
 
+PROBE = b"a-variable-of-the-user"
 PRIVATE_KEY = b"PRIVATE KEY-----"
 
 
@@ -199,9 +206,51 @@ def private_part(key: Path) -> bytes:
     return key.read_bytes().splitlines()[-2]
 
 
+@dataclass(frozen=True)
+class Logins:
+    """Directories of users at which anna is known: settings for them, and what she sends, by the name of the secret."""
+
+    settings: str
+    headers: dict[str, str]
+
+
+@contextmanager
+def directories(folder: Path, password: str) -> Iterator[Logins]:
+    """A real slapd and an OIDC issuer, as far as the extras and the program are installed."""
+    found, headers = "", dict[str, str]()
+    with ExitStack() as stack:
+        if importlib.util.find_spec("ldap") is not None and SLAPD:
+            server = made(folder, [user("anna") | {"userPassword": [password]}])
+            server.start()
+            stack.callback(server.stop)
+            found += (
+                f'[ldap]\nurl = "{server.url()}"\nca_file = "{folder / "ca.pem"}"\nuser_dn = "uid={{user}},{PEOPLE}"\n'
+            )
+            headers["login"] = f"Basic {base64.b64encode(f'anna:{password}'.encode()).decode()}"
+            headers["password"] = f"Bearer anna:{password}"
+        if importlib.util.find_spec("joserfc") is not None:
+            from tests.support.oidc_issuer import Issuer
+
+            issuer = Issuer()
+            issuer.url = stack.enter_context(in_thread(serving(issuer.app(), "127.0.0.1", 0)))
+            found += f'[oidc]\nissuer = "{issuer.url}"\naudience = "p2pmodel"\n'
+            headers["oidc"] = issuer.token().authorization
+        yield Logins(found, headers)
+
+
+@pytest.fixture
+def logins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logins]:
+    """In a folder of their own, which is not searched: the server has the password."""
+    with directories(tmp_path_factory.mktemp("directories"), PASSWORD) as found:
+        yield found
+
+
+PASSWORD = "pa55-w0rd-of-anna"
+
+
 @pytest.mark.needs("ssh-keygen")
-def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_audit(
-    nodes: Nodes, tmp_path: Path
+def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_logins_and_an_audit(
+    nodes: Nodes, tmp_path: Path, logins: Logins
 ) -> None:
     keys, source, home = SshKeys(tmp_path / "keys"), tmp_path / "model", {"P2PMODEL_CONFIG": str(tmp_path / "a.toml")}
     source.mkdir()
@@ -209,36 +258,35 @@ def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_a
     (source / "model.safetensors").write_bytes(b"good" * 100_000)
     signing, member = keys.new("signing"), token_file(tmp_path / "member.token")
     made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
-    has_ldap = importlib.util.find_spec("ldap") is not None
     Path(home["P2PMODEL_CONFIG"]).write_text(
         f'[private]\nrepos = ["org/*"]\nca_file = "{made["certificate"]}"\nca_key = "{made["key"]}"\n'
         f'[audit]\nenabled = true\n[trust]\nsigning_key = "{signing}"\n'
-        '[[access.rules]]\nsubjects = ["token:ci", "member"]\n'
-        + ('[ldap]\nurl = "ldaps://127.0.0.1:9"\nuser_dn = "uid={user},dc=example"\n' if has_ldap else "")
+        '[[access.rules]]\nsubjects = ["token:ci", "member", "user:anna", "oidc:anna"]\n' + logins.settings
     )
-    machine, password, wrong = tmp_path / "ci.token", "pa55-w0rd-of-anna", "0123456789abcdef-wrong"
+    machine, wrong = tmp_path / "ci.token", "0123456789abcdef-wrong"
     machine.touch(0o600)
     machine.write_text(nodes.ok("seeder", "token", "issue", "ci", "-q", **home).out)
     tokens = [path.read_text().strip() for path in (member, nodes.publish_token, machine)]
-    login = base64.b64encode(f"anna:{password}".encode()).decode()
-    plain = dict(
-        zip(
-            ("member", "publisher", "machine", "password", "login", "wrong"),
-            (*tokens, password, login, wrong),
-            strict=True,
-        )
-    )
+    plain = dict(zip(("member", "publisher", "machine"), tokens, strict=True)) | {"wrong": wrong, "plain": PASSWORD}
+    plain |= {name: sent.partition(" ")[2] for name, sent in logins.headers.items()}
     secrets = {name: text.encode() for name, text in plain.items()}
     secrets |= {"signing key": private_part(signing), "authority": private_part(Path(made["key"]))}
 
-    with sampled_arguments(secrets) as in_arguments:
+    def asked(sent: str, path: str) -> int:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url + path, headers={"Authorization": sent})) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code
+
+    with sampled_processes(secrets) as in_processes:
         seeder = nodes.seed(source, "--as", REPO, "--token-file", member, **home)
         ready = seeder.ready()
         url = str(ready["coordinator"])
-        for sent in (f"Basic {login}", f"Bearer anna:{password}", f"Bearer {wrong}"):
-            for path in (f"/private/{ready['info_hash']}", f"/source/{REPO}/resolve/main/config.json"):
-                with pytest.raises(urllib.error.HTTPError):
-                    urllib.request.urlopen(urllib.request.Request(url + path, headers={"Authorization": sent}))
+        for sent in (*logins.headers.values(), f"Bearer {wrong}"):
+            assert asked(sent, f"/private/{ready['info_hash']}") >= 400
+            assert asked(sent, f"/source/{REPO}/resolve/main/config.json") >= 400
+            assert asked(sent, f"/catalog?repo={REPO}") == (401 if wrong in sent else 200), "anna is known"
         allowed = keys.allow(f"alice {keys.public(signing)}")
         strict = {
             "P2PMODEL_TRUST_RULES": '[{"repos": ["*"], "signature": "enforce"}]',
@@ -248,7 +296,16 @@ def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_a
         }
         fetch = nodes.fetch("node", REPO, "--coordinator", url, "--endpoint", DEAD, "--seed-time", "60", **strict)
         assert fetch.ready()["vouched_by"] == "signature alice"
-        ended = [each.stop() for each in (seeder, fetch)]
+        engine = nodes.start(
+            *("engine", "fetch", REPO, "--coordinator", url, "--endpoint", DEAD, "--no-daemon"),
+            *("--swarm-listen", "127.0.0.12:0", "--exec", "sh -c 'env; exec sleep 1'"),
+            **strict,
+            OF_THE_USER=PROBE.decode(),
+        )
+        started = engine.wait()
+        assert (started.code, PROBE.decode() in started.out) == (0, True), started.err[-2000:]
+        assert "P2PMODEL_PATH=" in started.out, "what the engine's environment has is printed"
+        ended = [each.stop() for each in (seeder, fetch)] + [started]
     printed = "".join(f"{each.out}{each.err}" for each in ended).encode()
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     own = {member, nodes.publish_token, machine, signing, Path(made["key"])}
@@ -257,16 +314,16 @@ def test_secrets_are_seen_nowhere_with_signatures_a_private_swarm_rules_and_an_a
     assert any("audit" in path.parts and b"token:ci" in data for path, data in files.items())
     assert any("signatures" in path.parts for path in files)
     in_files = {(name, path) for path in files.keys() - own for name, each in secrets.items() if each in files[path]}
-    # A torrent has the key of its coordinator's members. No other file and no line has it, or one of a machine token.
+    # The announce keys of members, publishers and machine tokens are in no file, nor in a torrent of a private swarm.
     announced = [announce_key(token).encode() for token in tokens]
     hashes = {path for path in files if path.name == "tokens.json" and path.stat().st_mode & 0o777 == 0o600}
-    torrents = {path for path, data in files.items() if data.startswith(b"d8:announce")}
-    keyed = {path for path in files.keys() - hashes - torrents for key in announced if key in files[path]}
-    assert (in_arguments, in_files, keyed) == (set(), set(), set())
+    assert any(data.startswith(b"d8:announce") for data in files.values())
+    keyed = {path for path in files.keys() - hashes for key in announced if key in files[path]}
+    assert (in_processes, in_files, keyed) == ({"found"}, set(), set())
     assert [name for name, each in secrets.items() if each in printed] == []
     # The keys of nodes in the private swarm, also those of its HTTP source, are in memory alone.
     assert {path for path in files.keys() - own if PRIVATE_KEY in files[path]} == set()
     assert PRIVATE_KEY not in printed
     assert all(PRIVATE_KEY in files[path] for path in (signing, Path(made["key"]))), "the search finds what is there"
     assert [key for key in announced if key in printed] == []
-    assert any(announced[0] in files[path] for path in torrents), "the search finds what is there"
+    assert any(announced[2] in files[path] for path in hashes), "the search finds what is there"

@@ -9,8 +9,8 @@ from huggingface_hub import scan_cache_dir, snapshot_download
 
 from p2pmodel.node.node_folder import node_folder
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.state.followed_commits import FollowedCommit, FollowedCommits
-from p2pmodel.store.state.vouched_commits import VouchedCommits
+from p2pmodel.store.state.judgements import VouchedCommits
+from p2pmodel.store.state.revisions import FollowedCommit, FollowedCommits
 from tests.support.command_line import CommandLine
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import publish
@@ -94,6 +94,7 @@ def test_without_a_mirror_that_has_it_a_snapshot_stays(cli: CommandLine, repo: R
 
 def test_a_prune_without_a_rule_is_refused(cli: CommandLine, repo: RepoCache) -> None:
     assert "store.budget" in cli.refuses(2, "cache", "prune", "--yes")
+    assert "above 0" in cli.refuses(2, "cache", "prune", "--unused", "0", "--yes")
 
 
 def test_move_puts_a_repository_on_another_disk_where_hub_clients_find_it(

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from p2pmodel.cli.config import config
+from p2pmodel.cli.config import config, variables_of
+from p2pmodel.core.progress.views import NodeView
+from p2pmodel.errors import Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +48,22 @@ def test_all_settings() -> None:
     shown = invoke("show")
     assert shown.stdout == ""
     assert "--all" in shown.stderr
+
+
+URL = "http://127.0.0.1:8092"
+
+
+def node(cache: Path, hub: str | None = URL) -> NodeView:
+    return NodeView("1", str(cache), "127.0.0.1:1", 2, hub)
+
+
+def test_the_cache_is_named_if_it_is_writable(tmp_path: Path) -> None:
+    told = variables_of(node(tmp_path))
+    assert (told["HF_ENDPOINT"], told["HF_HUB_CACHE"], told["HF_HUB_DISABLE_XET"]) == (URL, str(tmp_path), "1")
+    assert told["HF_HUB_DISABLE_UPDATE_CHECK"] == "1", "`hf` asks PyPI otherwise"
+    assert "HF_HUB_CACHE" not in variables_of(node(tmp_path / "of-somebody-else"))
+
+
+def test_a_daemon_without_an_endpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="hub_listen"):
+        variables_of(node(tmp_path, hub=None))

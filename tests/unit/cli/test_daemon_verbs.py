@@ -5,16 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.cli.fetch.fetch_report import FetchReport
+from p2pmodel.cli.fetch.report import FetchReport
 from p2pmodel.cli.transfers.daemon_client import chosen
-from p2pmodel.cli.transfers.follow_lists import follow_table
-from p2pmodel.cli.transfers.status import peer_table, table
-from p2pmodel.cli.transfers.why import words
+from p2pmodel.cli.transfers.status import follow_table, peer_table, table, words
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.progress.diagnosis import Diagnosis
-from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
 from p2pmodel.core.progress.progress import Progress, Timings
-from p2pmodel.core.progress.views import TransferError, TransferView
+from p2pmodel.core.progress.views import FollowedSnapshot, FollowView, TransferError, TransferView
 from p2pmodel.errors import InvalidInput, NotFound
 from tests.support.command_line import CommandLine
 
@@ -48,7 +45,7 @@ def view(**changes: object) -> TransferView:
         (("--control-listen", "here"), "is not an address"),
         (("--control-listen", "0.0.0.0:80"), "is reachable from other machines"),
         (("--control-listen", "127.0.0.1:0", "--token-file", "none"), "cannot be read"),
-        (("--max-active", "0"), "daemon.max_active"),
+        (("--max-active", "0"), "--max-active"),
     ],
 )
 def test_invalid_daemon_options_are_refused(cli: CommandLine, options: tuple[str, ...], said: str):

@@ -182,6 +182,8 @@ def test_with_a_token_the_command_names_its_file(
         (("org/model", "--listen", "6969"), "'6969' is not an address"),
         (("org/model", "--revision", "a b"), "'a b' is not a revision"),
         (("org/model@v1", "--revision", "v2"), "disagree"),
+        (("org/model", "--assemble"), "--assemble needs a coordinator"),
+        ((".", "--as", "org/own", "--assemble", "--coordinator", "http://c.test"), "leave it out for a directory"),
     ],
 )
 def test_invalid_options_of_seed(cache: HubCache, arguments: tuple[str, ...], message: str) -> None:

@@ -31,6 +31,7 @@ EXIT_CODES = {
     errors.AccessDenied: 4,
     errors.GatedRepo: 4,
     errors.GatedLogin: 4,
+    errors.UnknownCredential: 4,
     errors.Untrusted: 5,
     errors.RefusedContent: 4,
     errors.Forbidden: 4,

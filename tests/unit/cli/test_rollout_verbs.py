@@ -175,7 +175,8 @@ def test_the_curve_is_drawn(tmp_path: Path, suffix: str, begin: bytes) -> None:
     code = (
         "from pathlib import Path; from tests.unit.cli.test_rollout_verbs import NodeReport, rollout;"
         "each = rollout('a', 'b'); each.take('a', NodeReport('loaded'), 3, 1e9);"
-        f"from p2pmodel.cli.rollout.picture import draw; draw(each.view(9), Path({str(tmp_path / f'c.{suffix}')!r}))"
+        "from p2pmodel.cli.plots import draw_rollout;"
+        f"draw_rollout(each.view(9), Path({str(tmp_path / f'c.{suffix}')!r}))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
     assert (tmp_path / f"c.{suffix}").read_bytes().startswith(begin)

@@ -41,7 +41,9 @@ def cli(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     cache = HubCache(found.hub)
     publish(cache)
     publish(cache, snapshot_of(CONTENTS, repo=OTHER))
-    found.ok("verify", REPO)  # imports what the commands need, which the stranger may not be able to read
+    # These import what the commands need, which the stranger may not be able to read.
+    found.ok("verify", REPO)
+    found.ok("fetch", REPO, "-q", "--no-daemon", HF_HUB_OFFLINE="1")
     found.ok("torrent", "create", REPO, "-o", home / "warm.torrent")
     shutil.rmtree(home / ".local", ignore_errors=True)
     return found
@@ -83,6 +85,13 @@ def test_a_cache_on_a_read_only_mount_is_used_as_any_other(cli: CommandLine, rea
     cli.ok("torrent", "create", REPO, "-o", cli.home / "m.torrent")
     cli.ok("fetch", cli.home / "m.torrent", "-q", "--no-daemon", HF_HUB_OFFLINE="1", P2PMODEL_SWARM_TRUST="coordinator")
     assert "cannot write to" in cli.refuses(7, "import", cli.home, REPO, "-q")
+
+
+def test_a_cache_that_a_stranger_cannot_read_is_not_served(cli: CommandLine) -> None:
+    cli.refuses(2, "mirror", "serve", "--listen", "nowhere")  # imports what it needs
+    cli.hub.chmod(0o700)
+    with stranger():
+        assert str(cli.hub) in cli.refuses(7, "mirror", "serve", "--listen", "127.0.0.1:0")
 
 
 def test_without_any_place_for_state_a_cache_is_verified_all_the_same(cli: CommandLine) -> None:

@@ -61,7 +61,7 @@ def test_it_waits_until_the_last_file_is_there(cli: CommandLine, monkeypatch: py
     publish(cache, paths=["config.json"])
     in_cache = wait._in_cache
 
-    def look(settings: Settings, ref: Reference) -> wait.Waited:
+    def look(settings: Settings, ref: Reference) -> wait.WaitResult:
         looks.append(ref)
         if len(looks) == 2:
             publish(cache, snapshot_of(CONTENTS))

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from p2pmodel.cluster.carried_settings import FILE, CarriedSettings, CredentialsWish, carried_settings
+from p2pmodel.cluster.carried import FILE, CarriedCredentials, CarriedSettings, carried_settings
 from p2pmodel.cluster.launcher import COMMAND_SECONDS, Completed, HostLook
 from p2pmodel.cluster.launchers.memory import MemoryHost
 from p2pmodel.config.settings import Settings
@@ -111,8 +111,8 @@ def look(tmp_path: Path) -> HostLook:
 
 
 def carried(settings: Settings, *, credentials: bool) -> CarriedSettings:
-    wish: CredentialsWish = "carried" if credentials else "named"
-    return carried_settings(settings.mirrors, settings.origin, credentials=wish)
+    carrying: CarriedCredentials = "carried" if credentials else "named"
+    return carried_settings(settings.mirrors, settings.origin, credentials=carrying)
 
 
 async def test_a_host_uses_the_mirrors_as_the_launcher_does(tmp_path: Path, host: ShellHost, look: HostLook) -> None:

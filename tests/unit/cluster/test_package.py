@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.cluster.carried import carried
 from p2pmodel.cluster.launcher import Completed, HostLook
 from p2pmodel.cluster.launchers.memory import MemoryHost
 from p2pmodel.cluster.launchers.ssh import SshLauncher
-from p2pmodel.cluster.package import carried
 from p2pmodel.errors import InvalidInput, LocalResource
 from tests.support.ssh_hosts import SshHosts
 
@@ -64,7 +64,7 @@ async def test_a_tree_for_another_python_is_refused_before_it_is_sent(tmp_path: 
 
 
 async def test_what_is_no_package_or_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="has no p2pmodel"):
+    with pytest.raises(InvalidInput, match="does not contain p2pmodel"):
         await carried(tmp_path)
     folder = tree(tmp_path / "tree")
     (folder / "editable.pth").write_text(sys.prefix)

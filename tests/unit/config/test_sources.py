@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from p2pmodel.config.mirrors import hub_endpoints, keep_one_endpoint
-from p2pmodel.config.old_variables import notices
 from p2pmodel.config.sections.mirrors import OFFICIAL_ENDPOINT
-from p2pmodel.config.sources import load_settings
+from p2pmodel.config.settings import Settings
+from p2pmodel.config.sources import load_settings, notices, settings_values
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import InvalidInput
 
@@ -252,7 +253,7 @@ def test_lists_in_variables_are_separated(tmp_path: Path):
             r"^variable P2PMODEL_OFLINE: there is no such setting, P2PMODEL_OFFLINE is the nearest; see",
         ),
         ({"P2PMODEL_COLOR": "1"}, r"^variable P2PMODEL_COLOR: there is no such setting; see"),
-        ({"P2PMODEL_SWARM": "{broken"}, r'environment: error parsing value for field "swarm"'),
+        ({"P2PMODEL_SWARM": "{broken"}, r"^the value of P2PMODEL_SWARM is not JSON"),
         ({"P2PMODEL_LOG_LEVEL": "loud"}, r"setting log_level or P2PMODEL_LOG_LEVEL: "),
     ],
 )
@@ -479,3 +480,112 @@ def test_the_clusters_file_replaces_what_the_first_one_has(tmp_path: Path):
     for value, text in (("cluster.toml", "depends on the current folder"), ("/none.toml", "there is no settings file")):
         with pytest.raises(InvalidInput, match=text):
             load(tmp_path, toml, P2PMODEL_CLUSTER_CONFIG=value)
+
+
+FILE = """
+coordinators = ["http://10.0.0.1:6969"]
+[[mirrors]]
+name = "own"
+endpoint = "https://hub.example"
+token = "very-secret-token"
+[swarm]
+zone = "a"
+peer_timeout = 7
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("HF_ENDPOINT", "HF_HUB_CACHE", "XDG_STATE_HOME", "P2PMODEL_ENDPOINTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "p2pmodel.toml"
+    path.touch(0o600)
+    path.write_text(FILE)
+    return path
+
+
+def found(file: Path | None, **flags: Any) -> dict[str, tuple[Any, str]]:
+    settings = load_settings(config=file, flags=flags)
+    return {each.key: (each.value, each.source) for each in settings_values(settings, file, flags)}
+
+
+def test_each_layer_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PMODEL_SWARM_ZONE", "b")
+    monkeypatch.setenv("HF_HUB_CACHE", "/cache")
+    settings = found(file, log_level="error")
+    assert settings["log_level"] == ("error", "command line")
+    assert settings["swarm.zone"] == ("b", "P2PMODEL_SWARM_ZONE")
+    assert settings["swarm.peer_timeout"] == (7.0, str(file))
+    assert settings["cache_dir"] == ("/cache", "HF_HUB_CACHE")
+    assert settings["swarm.trust"] == ("mirrors", "default")
+
+
+def test_variables_below_the_file_do_not_override_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://other.example")
+    assert found(file)["mirrors"][1] == str(file)
+    assert found(None)["mirrors"][1] == "HF_ENDPOINT"
+    monkeypatch.setenv("P2PMODEL_ENDPOINTS", "own")
+    assert found(file)["mirrors"][1] == "P2PMODEL_ENDPOINTS"
+    assert found(file, endpoints=("own",))["mirrors"][1] == "command line"
+
+
+def test_of_a_secret_only_that_it_is_set(file: Path) -> None:
+    settings = found(file)
+    assert settings["mirrors"][0][0]["token"] == "(set)"
+    assert "very-secret-token" not in repr(settings)
+
+
+def test_every_setting_is_there_once(file: Path) -> None:
+    keys = list(found(file))
+    sections = [name for name in Settings.model_fields if any(key.startswith(f"{name}.") for key in keys)]
+    assert {key.partition(".")[0] for key in keys} == set(Settings.model_fields)
+    assert len(sections) > 5
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        'cache_dir = ""',
+        'state_dir = ""',
+        'cache_dir = "a\\u0000b"',
+        "[swarm]\npeer_timeout = inf",
+        "[swarm]\npeer_timeout = nan",
+        f"[http]\nmax_connections = {10**30}",
+        '[swarm]\ndownload_limit = "999999999999999TB"',
+        '[daemon]\nsocket = ""',
+        '[[mirrors]]\nname = "a"\nendpoint = "http://a"\nca_file = ""',
+    ],
+)
+def test_no_setting_has_an_empty_path_or_a_number_without_end(tmp_path: Path, toml: str):
+    key = toml.rpartition("\n")[2].split(" ")[0]
+    with pytest.raises(InvalidInput, match=key):
+        load(tmp_path, toml)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("P2PMODEL_SWARM", "x"), ("P2PMODEL_MIRRORS", "["), ("P2PMODEL_ACCESS_RULES", "[1"), ("P2PMODEL_FOLLOW", "{")],
+)
+def test_a_variable_that_is_not_json_is_named(tmp_path: Path, variable: str, value: str):
+    with pytest.raises(InvalidInput, match=f"the value of {variable} is not JSON"):
+        load(tmp_path, **{variable: value, "P2PMODEL_SWARM_LISTEN": "127.0.0.1:1"})
+
+
+def test_a_settings_file_that_is_nested_too_deeply_is_an_error(tmp_path: Path):
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        load(tmp_path, f"a = {'[' * 3000}")
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ("cache_dir = 3", "a path"),
+        ("follow = 3", "a list"),
+        ("coordinators = 3", "a list"),
+        ("node_name = 3", "a text"),
+    ],
+)
+def test_the_type_of_a_setting_is_named_in_words(tmp_path: Path, toml: str, expected: str):
+    with pytest.raises(InvalidInput, match=f"expected {expected}"):
+        load(tmp_path, toml)

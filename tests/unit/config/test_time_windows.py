@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.config.time_windows import TimeWindow, ZonedWindow, time_zone
+from p2pmodel.config.time_windows import Schedule, ScheduleWindow, TimeWindow, ZonedWindow, time_zone
 from p2pmodel.errors import InvalidInput
 
 EVERY_DAY = frozenset(range(7))
@@ -119,3 +119,63 @@ def test_without_a_zone_the_time_is_that_of_this_machine(now: int):
 def test_what_is_no_zone_is_refused(name: str):
     with pytest.raises(InvalidInput, match="not a known time zone"):
         time_zone(name)
+
+
+MON, TUE, FRI, SAT, SUN = 0, 1, 4, 5, 6
+
+
+def minute_of_day(hour: int, minute: int = 0) -> int:
+    return hour * 60 + minute
+
+
+def test_a_window_is_of_its_days_and_hours():
+    window = ScheduleWindow.parse("mon-fri 08:00-18:00=20MB")
+    assert window == ScheduleWindow(TimeWindow(frozenset(range(5)), minute_of_day(8), minute_of_day(18)), 20_000_000)
+    assert window.window.covers(MON, minute_of_day(8))
+    assert window.window.covers(FRI, minute_of_day(17, 59))
+    assert not window.window.covers(FRI, minute_of_day(18))
+    assert not window.window.covers(SAT, minute_of_day(12))
+
+
+def test_a_night_belongs_to_the_day_it_begins_on():
+    night = ScheduleWindow.parse("fri 22:00-06:00=0").window
+    assert night.covers(FRI, minute_of_day(22))
+    assert night.covers(SAT, minute_of_day(5, 59))
+    assert not night.covers(SAT, minute_of_day(6))
+    assert not night.covers(FRI, minute_of_day(5))
+    assert ScheduleWindow.parse("sun 22:00-06:00=1").window.covers(MON, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("00:00-24:00=1", {0, 1, 2, 3, 4, 5, 6}),
+        ("sat,sun 00:00-24:00=1", {5, 6}),
+        ("SAT-Mon 00:00-24:00=1", {5, 6, 0}),
+        ("mon,wed-fri  00:00-24:00=1", {0, 2, 3, 4}),
+    ],
+)
+def test_days(text: str, days: set[int]):
+    assert ScheduleWindow.parse(text).window.days == days
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "08:00-18:00", "8:00-18:00=1", "08:00-18:60=1", "08:00-24:01=1", "25:00-26:00=1", "08:00-08:00=1"),
+        *("00:00-00:00=1", "08:00-18:00=fast", "08:00-18:00=-1", "someday 08:00-18:00=1", "mon- 08:00-18:00=x"),
+        *("mon-fri-sat 08:00-18:00=1", ", 08:00-18:00=1", "24:00-00:00=1"),
+    ],
+)
+def test_invalid_windows_are_refused(text: str):
+    with pytest.raises(InvalidInput):
+        ScheduleWindow.parse(text)
+
+
+def test_the_first_window_that_applies_counts():
+    schedule = Schedule.parse(("mon 12:00-13:00=0", "mon-fri 08:00-18:00=5"))
+    assert schedule.rate(9, MON, minute_of_day(12, 30)) == 0
+    assert schedule.rate(9, TUE, minute_of_day(12, 30)) == 5
+    assert schedule.rate(9, MON, minute_of_day(13)) == 5
+    assert schedule.rate(9, SUN, minute_of_day(12, 30)) == 9
+    assert Schedule().rate(9, MON, 0) == 9

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.complaints import KEPT, MOST_PEERS, MOST_PIECES, ComplaintBox, pieces_in, warning_text
+from p2pmodel.coordinator.complaints import KEPT, MOST_PEERS, Complaints
 from p2pmodel.coordinator.leases.demand import Complaint
+from p2pmodel.coordinator.tracker.announce_texts import MOST_PIECES, pieces_in, warning_text
 
 HASH = bytes(20)
 HOST = bytes([10, 0, 0, 1])
@@ -19,7 +20,7 @@ class Clock:
 
 
 def test_the_accused_peer_of_that_torrent_alone_is_told() -> None:
-    box = ComplaintBox(Clock())
+    box = Complaints(Clock())
     for piece in (3, 3, 5):
         box.add(HASH, Complaint(piece, "10.0.0.1"))
     assert box.about(HASH, HOST) == (3, 5)
@@ -29,14 +30,14 @@ def test_the_accused_peer_of_that_torrent_alone_is_told() -> None:
 
 def test_complaints_are_forgotten() -> None:
     clock = Clock()
-    box = ComplaintBox(clock)
+    box = Complaints(clock)
     box.add(HASH, Complaint(3, "10.0.0.1"))
     clock.now = KEPT + 1
     assert box.about(HASH, HOST) == ()
 
 
 def test_liars_fill_no_memory() -> None:
-    box = ComplaintBox(Clock())
+    box = Complaints(Clock())
     for piece in range(2 * MOST_PIECES):
         box.add(HASH, Complaint(piece, "10.0.0.1"))
     assert len(box.about(HASH, HOST)) == MOST_PIECES
@@ -47,13 +48,13 @@ def test_liars_fill_no_memory() -> None:
 
 @pytest.mark.parametrize("peer", ["", "host.test", "10.0.0.1:6881", "\x00" * 99])
 def test_a_peer_without_an_address_is_ignored(peer: str) -> None:
-    box = ComplaintBox(Clock())
+    box = Complaints(Clock())
     box.add(HASH, Complaint(1, peer))
     assert not box._pieces
 
 
 def test_a_mapped_address_is_the_same_peer() -> None:
-    box = ComplaintBox(Clock())
+    box = Complaints(Clock())
     box.add(HASH, Complaint(1, "::ffff:10.0.0.1"))
     assert box.about(HASH, HOST) == (1,)
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.token_files import kept_token, read_tokens
-from p2pmodel.coordinator.tokens import announce_url, check_token, new_token, without_key
+from p2pmodel.coordinator.tokens import announce_url, check_token, kept_token, new_token, read_tokens, without_key
 from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import InvalidInput
 from tests.support.coordinators import TOKEN

@@ -12,9 +12,9 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.http import event_streams
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.http.limits import connections
 from p2pmodel.http.server import serving, serving_unix
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.node import Node
 from p2pmodel.service.control.api import NodeApi
 from p2pmodel.service.control.app import control_app

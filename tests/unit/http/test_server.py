@@ -103,3 +103,13 @@ async def test_hanging_requests_cannot_delay_the_end() -> None:
         silent.close()
         with pytest.raises(ClientError):
             await asyncio.wait_for(request, PATIENCE)
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_connection_that_is_accepted_at_the_end_is_closed(steps: int) -> None:
+    async with serving(_app(), "127.0.0.1", 0, grace=0.1) as base:
+        client = socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2])), PATIENCE)
+        for _ in range(steps):  # the loop accepts it in one of them, and in a later one its handler begins
+            await asyncio.sleep(0)
+    with client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1) == b""

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.support.eventually import PATIENCE
+
 CODE = """
 import sys
 import p2pmodel.inference.weight_stream.stream, p2pmodel.config.checks
@@ -13,5 +15,7 @@ print(sorted(named & {"aiohttp", "cachetools", "click", "filelock", "libtorrent"
 
 
 def test_the_stream_needs_no_package_but_torch() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=4 * PATIENCE, check=True
+    )
     assert done.stdout == "[]\n"

@@ -11,8 +11,7 @@ import pytest
 from transformers.cli.serve import Serve
 
 from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput
-from p2pmodel.inference.gpus import parsed
-from p2pmodel.inference.model_facts import ModelFacts, model_facts
+from p2pmodel.inference.model_facts import ModelFacts, model_facts, parsed
 from p2pmodel.inference.serve_commands import ENGINES, serve_command, tensor_parallel
 from tests.support.tiny_models import copy_of, in_fp8
 

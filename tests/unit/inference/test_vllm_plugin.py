@@ -15,7 +15,7 @@ import torch
 
 from p2pmodel.inference import vllm_plugin
 from tests.support.growing_endpoint import REPO, GrowingEndpoint
-from tests.unit.inference.test_weight_stream import assert_equal
+from tests.unit.inference.test_weight_stream import assert_equal, eventually_requested
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = "vllm.model_executor.model_loader"
@@ -188,11 +188,12 @@ def test_wrong_bytes_end_the_start_with_one_line(formats: dict[str, type], endpo
     class Spoiling(Model):
         def load_weights(self, weights: Iterator[tuple[str, torch.Tensor]]) -> set[str]:
             for _ in weights:
+                eventually_requested(endpoint, path)
                 endpoint.spoil(path)
                 endpoint.verify(path)  # the right bytes, which come too late for what was read
             return set()
 
-    with pytest.raises(RuntimeError, match=r"^p2pmodel: model-0000.* was received wrong") as raised:
+    with pytest.raises(RuntimeError, match=r"^p2pmodel: model-0000.* arrived damaged") as raised:
         loader(formats, endpoint=endpoint.url, patience=30).load_weights(Spoiling(), config())
     assert "\n" not in str(raised.value)
 

@@ -17,6 +17,7 @@ from p2pmodel.inference.weight_stream.endpoint import HubEndpoint
 from p2pmodel.inference.weight_stream.stream import _DTYPES, WeightStream
 from tests.support.growing_endpoint import COMMIT, REPO, GrowingEndpoint
 from tests.support.processes import PATIENCE, eventually
+from tests.support.tiny_models import WRONG_INDEXES
 
 INDEX = "model.safetensors.index.json"
 
@@ -136,7 +137,7 @@ def test_bytes_that_prove_wrong_end_the_stream(endpoint: GrowingEndpoint) -> Non
                 endpoint.spoil(wrong)
                 endpoint.verify(wrong)  # responses that begin later get the right bytes
 
-    with pytest.raises(IntegrityError, match=r"was received wrong.*start the engine again"):
+    with pytest.raises(IntegrityError, match=r"arrived damaged.*start the engine again"):
         consume()
 
 
@@ -179,11 +180,20 @@ def test_a_model_without_safetensors(endpoint: GrowingEndpoint) -> None:
         stream_of(endpoint).files()
 
 
-def test_an_index_that_is_none(endpoint: GrowingEndpoint) -> None:
-    endpoint.files[INDEX] = b'{"weight_map": [1, 2]}'
+@pytest.mark.parametrize(("index", "says"), [*WRONG_INDEXES.items()])
+def test_an_index_that_is_none(endpoint: GrowingEndpoint, index: bytes, says: str) -> None:
+    endpoint.files[INDEX] = index
     endpoint.verify(INDEX)
-    with pytest.raises(IntegrityError, match="is not an index"):
+    with pytest.raises(IntegrityError, match=says):
         stream_of(endpoint).files()
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_file_too_short_for_a_header(endpoint: GrowingEndpoint, size: int) -> None:
+    endpoint.files["model-00002-of-00005.safetensors"] = bytes(size)
+    endpoint.complete()
+    with pytest.raises(IntegrityError, match=r"model-00002.*no valid length"):
+        list(stream_of(endpoint).tensors())
 
 
 def test_a_tensor_in_two_files(endpoint: GrowingEndpoint) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from p2pmodel.errors import LocalResource
-from p2pmodel.loading.fp8_kernels import check_fp8_kernel
+from p2pmodel.loading.model import check_fp8_kernel
 
 FP8 = SimpleNamespace(quantization_config={"quant_method": "fp8"})
 

@@ -14,7 +14,7 @@ from p2pmodel.errors import LocalResource
 from p2pmodel.loading.arrival import arriving_model
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
 from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
-from p2pmodel.loading.arrival.shard_order import TensorRange
+from p2pmodel.loading.arrival.tensor_order import TensorRange
 from p2pmodel.loading.model import load
 from p2pmodel.loading.options import LoadOptions
 from p2pmodel.loading.pinned_buffers import CopyDevice, DeviceRing

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from scripts.demonstration.tiny_qwen3_vl import build, make_image
+from tests.support.eventually import PATIENCE
 
 SCRIPT = Path(__file__).parents[3] / "scripts/demonstration/tiny_qwen3_vl.py"
 FILES = {
@@ -32,7 +33,12 @@ def test_another_process_builds_the_same_bytes(tmp_path: Path) -> None:
     there = tmp_path / "there"
     command = [sys.executable, str(SCRIPT), str(there), "--moe", "--thinking", "--pad-mb", "2", "--seed", "3"]
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONHASHSEED": "77"}, capture_output=True, text=True, timeout=100, check=True
+        command,
+        env=os.environ | {"PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=True,
     )
     assert done.stdout == f"{there}\n"
     assert digests(there) == digests(here)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.config.sections.mirrors import MirrorSettings
-from p2pmodel.coordinator.complaints import warning_text
+from p2pmodel.coordinator.tracker.announce_texts import warning_text
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot.target import parse_target

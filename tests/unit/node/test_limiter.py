@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from p2pmodel.config.schedules import Schedule
+from p2pmodel.config.time_windows import Schedule
 from p2pmodel.core.progress.views import LimitsView, RateLimits
 from p2pmodel.node.limiter import CHECK_EVERY, Limiter
 

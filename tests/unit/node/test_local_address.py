@@ -1,5 +1,6 @@
 """The address for peers follows from the configuration, the own coordinator, or the route to a coordinator."""
 
+import ipaddress
 import socket
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.node import local_address as module
 from p2pmodel.node.local_address import (
+    address_notes,
+    engine_count,
     free_port,
+    host_addresses,
     local_address,
     other_networks,
     peer_addresses,
@@ -125,3 +129,46 @@ def test_a_taken_port_gives_way_to_a_free_one(monkeypatch: pytest.MonkeyPatch) -
         port = taken.getsockname()[1]
         assert free_port("127.0.0.9", port) == 0
     assert free_port("127.0.0.9", port) == port
+
+
+@pytest.mark.parametrize(
+    ("cores", "link", "count"),
+    [(2, 12.5e9, 1), (64, None, 1), (64, 1.25e9, 1), (64, 3.125e9, 2), (7, 3.125e9, 1), (64, 50e9, 4), (12, 50e9, 3)],
+)
+def test_the_number_of_engines_follows_from_cores_and_link(cores: int, link: float | None, count: int) -> None:
+    assert engine_count(SwarmSettings(), cores=cores, link=link) == count
+    assert engine_count(SwarmSettings(engines=5), cores=cores, link=link) == 5
+
+
+def test_a_published_port_leads_to_one_engine_which_a_note_says() -> None:
+    swarm = SwarmSettings(engines=4, advertise=("10.0.0.7:7000",))
+    assert engine_count(swarm, cores=64, link=50e9) == 1
+    assert engine_count(SwarmSettings(engines=4, advertise=("10.0.0.7",)), cores=64, link=50e9) == 4
+    plain = settings()
+    told = list(address_notes(plain.model_copy(update={"swarm": swarm})))
+    assert ["swarm.advertise" in str(note) for note in told] == [True]
+    assert list(address_notes(plain)) == []
+
+
+def test_private_snapshots_use_one_engine_which_a_note_says() -> None:
+    given = Settings(cache_dir=Path("cache"), mirrors=(), swarm={"engines": 2}, private={"repos": ("org/*",)})
+    assert ["private snapshots use one engine" in str(note) for note in address_notes(given)] == [True]
+
+
+def test_each_is_an_address_of_this_machine_that_others_may_reach() -> None:
+    found = host_addresses()
+    assert len(found) == len(set(found))
+    for text in found:
+        address = ipaddress.ip_address(text)
+        assert not any((address.is_loopback, address.is_link_local, address.is_unspecified))
+        with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((text, 0))
+
+
+def test_it_is_among_them_where_a_default_route_leads() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:  # no route: nothing to compare
+            return
+        assert probe.getsockname()[0] in host_addresses()

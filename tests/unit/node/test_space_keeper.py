@@ -11,8 +11,8 @@ from p2pmodel.node.node import Node
 from p2pmodel.node.snapshot_readers import SnapshotKey
 from p2pmodel.node.space_keeper import SpaceKeeper, SpaceSurveyor
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.space.pins import pin
 from p2pmodel.store.space.plan import SpaceRules
+from p2pmodel.store.space.usage import pin
 from tests.support.eventually import PATIENCE
 from tests.support.node_machine import Machine, machine, torrent, until_state
 

@@ -150,8 +150,13 @@ async def test_a_record_of_other_checks_is_not_trusted(swarm: Swarm, root: str) 
     assert swarm.published() == CONTENTS
 
 
-async def test_durable_pieces_are_recorded_during_the_transfer(swarm: Swarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(have_record, "SAVE_EVERY", 0.02)
+@pytest.mark.parametrize("at_once", [False, True], ids=["now and then", "at once"])
+async def test_durable_pieces_are_recorded_during_the_transfer(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, *, at_once: bool
+) -> None:
+    if at_once:
+        monkeypatch.setattr(have_record, "LEAST_UNSAVED", 1)
+    monkeypatch.setattr(have_record, "SAVE_EVERY", 3600 if at_once else 0.02)
     metainfo = swarm.metainfo
     record = PieceRecord(swarm.cache().repo(metainfo.manifest.repo).staged, metainfo)
     half = CONTENTS["model.safetensors"][:384_000].ljust(768_000, b"\0")

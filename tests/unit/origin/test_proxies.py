@@ -10,8 +10,8 @@ from p2pmodel.core.network.egress import PUBLIC
 from p2pmodel.errors import BadTorrent, InvalidInput, P2PModelError, Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.hub.sync_log_check import check_log
-from p2pmodel.origin.mirrors.mirror import GivenMirror
-from p2pmodel.service.watch.webhook import Webhook
+from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
+from p2pmodel.service.watch import Webhook
 from tests.support.certificates import authority
 from tests.support.fake_hub import FakeHub
 from tests.support.forward_proxy import ForwardProxy
@@ -57,7 +57,7 @@ async def test_hosts_of_no_proxy_are_asked_directly(snapshot, open_origin):
 
 async def test_a_source_inside_the_cluster_is_asked_directly(snapshot, open_origin):
     async with FakeHub(snapshot) as hub, ForwardProxy() as proxy:
-        near = GivenMirror(name="a", endpoint=hub.url, egress=PUBLIC.around("127.0.0.1"), direct=True)
+        near = DiscoveredMirror(name="a", endpoint=hub.url, egress=PUBLIC.around("127.0.0.1"), direct=True)
         async with open_origin(near, http_proxy=proxy.name) as origin:
             await pull(origin, snapshot)
     assert proxy.asked == []

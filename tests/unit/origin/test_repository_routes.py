@@ -5,8 +5,7 @@ import pytest
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import Reference, RepoId
 from p2pmodel.errors import Unavailable
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.memory_sink import MemorySink

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import PATIENCE
+
 ROOT = Path(__file__).parents[3]
 SCRIPTS = ROOT / "scripts"
 BENCHMARKS = sorted(path.name for path in (SCRIPTS / "bench").iterdir() if path.is_file() and not path.suffix)
@@ -40,7 +42,7 @@ def test_there_are_entries() -> None:
 def test_help_needs_no_environment(entry: str, clone: Path) -> None:
     before = tree(clone)
     done = subprocess.run(
-        [clone / entry, "--help"], env=PLAIN, cwd="/", check=False, capture_output=True, text=True, timeout=30
+        [clone / entry, "--help"], env=PLAIN, cwd="/", check=False, capture_output=True, text=True, timeout=4 * PATIENCE
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: {entry} ")
@@ -50,6 +52,8 @@ def test_help_needs_no_environment(entry: str, clone: Path) -> None:
 @pytest.mark.skipif(not PYTHON.exists(), reason="needs the system's Python")
 def test_a_benchmark_with_wrong_options_reports_them(clone: Path) -> None:
     command = [PYTHON, "-B", "-m", "scripts.bench", "simulate", "--zones", "0"]
-    done = subprocess.run(command, env=PLAIN, cwd=clone, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        command, env=PLAIN, cwd=clone, check=False, capture_output=True, text=True, timeout=4 * PATIENCE
+    )
     assert done.returncode == 2
     assert "--nodes, --zones and --coarser start at 1" in done.stderr

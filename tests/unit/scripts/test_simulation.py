@@ -9,6 +9,7 @@ from scripts.bench.distribution.kills import Kill
 from scripts.bench.simulation import rig
 from scripts.bench.simulation.case import MOST_CELLS, Case, links_of
 from scripts.bench.simulation.links import fair_rates
+from scripts.bench.simulation.piece_tables import PieceTables
 from scripts.bench.simulation.report import ratios, simulation_table, summary
 from scripts.bench.simulation.run import SimulatedRun
 
@@ -79,6 +80,15 @@ def test_a_dead_seeder_is_replaced_by_the_mirror() -> None:
 def test_one_zone_has_no_traffic_between_zones() -> None:
     assert SimulatedRun(SMALL).run()["crossed"] == 0
     assert SimulatedRun(replace(SMALL, zones=2)).run()["crossed"] > 0.4
+
+
+def test_what_a_node_pulled_is_served_to_other_zones_before_its_neighbours_see_it() -> None:
+    tables = PieceTables(2, [1.0] * 4, np.random.default_rng(0))
+    tables.keep(0, 3)
+    tables.show(np.array([0]), np.array([1]))
+    assert tables.held(0) == 0b1010
+    assert not tables.shown(np.array([0]), np.array([3]))[0]
+    assert not tables.held(1)
 
 
 def test_a_large_swarm_has_longer_pieces() -> None:

@@ -32,6 +32,7 @@ RUN: dict[str, Any] = {
     "seeder_says": 1.0,
     "mirror_sent": 0.0,
     "mirror_says": 0.0,
+    "crossed": 0.0,
     "received": 1.02,
     "received_most": 1.05,
     "cpu_seconds_per_gb": 3.0,

@@ -9,17 +9,15 @@ import aiohttp
 import openai
 import pytest
 
-from p2pmodel.config.sections.access import AccessRule, AccessSettings, OidcSettings
+from p2pmodel.config.sections.trust import AccessRule, AccessSettings, OidcSettings
 from p2pmodel.core.files.hash_chain import parsed_line
 from p2pmodel.core.network.proxies import DIRECT
 from p2pmodel.errors import P2PModelError
 from p2pmodel.http.server import serving
-from p2pmodel.trust.access.authoriser import Authoriser
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.authoriser import Authoriser, ClientAccess
 from p2pmodel.trust.access.machine_tokens import MachineTokens
 from p2pmodel.trust.access.policy import AccessPolicy
-from p2pmodel.trust.audit.audit_log import AuditLog, lines_of
-from p2pmodel.trust.audit.trail import AuditTrail
+from p2pmodel.trust.audit_log import AuditLog, AuditTrail, lines_of
 from tests.support.chat_models import ScriptedModel
 from tests.support.model_endpoint import NAME, Served, serving_model
 from tests.support.oidc_issuer import Issuer

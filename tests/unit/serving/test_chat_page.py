@@ -5,7 +5,7 @@ import re
 import aiohttp
 import pytest
 
-from p2pmodel.serving.chat_page import PAGE, page_file
+from p2pmodel.serving.endpoint import PAGE, page_file
 from tests.support.model_endpoint import serving_model
 
 SCRIPTS = [name for name in PAGE.values() if name.endswith(".js")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.errors import InvalidField, InvalidInput, ModelNotFound, P2PModelError, UnsupportedField
 from p2pmodel.loading.answers.turns import Picture, Sampling, Turn
-from p2pmodel.serving.openai.requests import MOST_IMAGES, ChatRequest, chat_request, check_model
+from p2pmodel.serving.openai import MOST_IMAGES, ChatRequest, chat_request, check_model
 
 USER = {"role": "user", "content": "hello"}
 PNG = f"data:image/png;base64,{base64.b64encode(b'x').decode()}"
@@ -101,6 +101,7 @@ def test_what_is_not_offered_is_refused_by_its_name(fields: dict[str, Any]) -> N
         ),
         ({"messages": [{"role": "user", "content": [image("data:image/png,eA==")]}]}, "messages", "is not a data URL"),
         ({"messages": [{"role": "user", "content": [image("data:image/png;base64,%%")]}]}, "messages", "valid base64"),
+        ({"messages": [{"role": "user", "content": [image("data:image/png;base64,é")]}]}, "messages", "valid base64"),
         ({"messages": [{"role": "user", "content": [image(5)]}]}, "messages", "url: input should be a valid string"),
         ({"messages": [{"role": "assistant", "content": [image()]}]}, "messages", "only the user's messages"),
         ({"messages": [{"role": "user", "content": [image()] * (MOST_IMAGES + 1)}]}, "messages", "more than 16"),

@@ -9,7 +9,7 @@ from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import IntegrityError, LocalResource
 from p2pmodel.node.reporter import Reporter
-from p2pmodel.serving.chat_model import ChatModel
+from p2pmodel.serving.answers import ChatModel
 from p2pmodel.serving.endpoint import ServedModel
 from p2pmodel.serving.model_server import ModelServer, ServingRole
 from p2pmodel.serving.startup import Startup

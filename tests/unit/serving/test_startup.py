@@ -4,7 +4,7 @@ import pytest
 
 from p2pmodel.core.progress.progress import Progress
 from p2pmodel.errors import ModelLoading
-from p2pmodel.loading.arrival.progress import LoadProgress
+from p2pmodel.loading.options import LoadProgress
 from p2pmodel.serving.startup import Startup, WeightProgress
 from tests.support.recording_reporter import RecordingReporter
 

@@ -11,8 +11,7 @@ from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files import partial_file
 from p2pmodel.store.files.partial_file import PartialFile
-from p2pmodel.store.files.range_record import write_record
-from p2pmodel.store.files.range_set import RangeSet
+from p2pmodel.store.files.range_set import RangeSet, write_record
 from p2pmodel.store.growing_file import GrowingFile, GrowingFileSink
 from p2pmodel.store.publish import publish_blob
 from p2pmodel.store.staging import StagedContents

@@ -40,6 +40,25 @@ def test_a_staged_file_is_made_through_its_link_and_held_while_it_moves(repo: Re
     links.remove()
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_what_follows_a_link_while_it_is_turned_finds_the_file(repo: RepoCache, tmp_path: Path) -> None:
+    (tmp_path / "staged").write_bytes(b"content")
+    links = FileLinks(repo)
+    before = open_files()
+    links.hold(0, tmp_path / "staged")
+    target = links.path(0).readlink()  # as the kernel has read it when the link is turned
+    links.lead_to(0, tmp_path / "staged")
+    assert target.read_bytes() == b"content"
+    for _ in range(2 * module.KEPT_OPEN):
+        links.hold(0, tmp_path / "staged")
+    assert open_files() <= before + module.KEPT_OPEN + 1
+    links.remove()
+    assert open_files() <= before
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_link_in_the_place_of_a_blob_is_not_followed_where_others_may_make_it(
     repo: RepoCache, file: ManifestFile, tmp_path: Path, mode: int

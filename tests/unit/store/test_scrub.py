@@ -12,7 +12,7 @@ from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.store import scrub
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.locks.locks import take_lock
+from p2pmodel.store.content_locks import take_lock
 from p2pmodel.store.scrub import DAY, Scrubber, ScrubRecords
 from p2pmodel.store.state.verified_blobs import BlobState
 from tests.support.eventually import eventually

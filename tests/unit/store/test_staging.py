@@ -8,10 +8,10 @@ import pytest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.files import private_files
 from p2pmodel.errors import LocalResource
+from p2pmodel.store import process_locks
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files import range_record
+from p2pmodel.store.files import range_set
 from p2pmodel.store.files.range_set import RangeSet
-from p2pmodel.store.locks import process_locks
 from p2pmodel.store.staging import unfinished_commits
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import CONTENTS, stage
@@ -59,9 +59,9 @@ def test_after_a_new_start_of_the_machine_only_synced_ranges_count(
 ) -> None:
     path = repo.staged.path_of(SHARD)
     path.write_bytes(bytes(SHARD.size))
-    range_record.write_record(path, SHARD, RangeSet([(0, 100)]), RangeSet([(0, 50)]))
+    range_set.write_record(path, SHARD, RangeSet([(0, 100)]), RangeSet([(0, 50)]))
     repo.staged.record_checked(path, SHARD, ROOT, RangeSet([(20, 100)]))
-    monkeypatch.setattr(range_record, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(range_set, "boot_id", lambda: "another boot")
     assert list(repo.staged.checked(path, SHARD, ROOT)) == [(20, 50)]
 
 
@@ -70,7 +70,7 @@ def test_a_damaged_record_is_none(repo: RepoCache, damage: bytes) -> None:
     path = repo.staged.path_of(SHARD)
     path.write_bytes(bytes(100))
     repo.staged.record_checked(path, SHARD, ROOT, RangeSet([(0, 10)]))
-    range_record.record_path(path).write_bytes(damage)
+    range_set.record_path(path).write_bytes(damage)
     assert not list(repo.staged.checked(path, SHARD, ROOT))
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.errors import InvalidInput
-from p2pmodel.swarm.file_list import Format
 from p2pmodel.swarm.magnet import Magnet, magnet_of, parse_magnet
+from p2pmodel.swarm.metainfo import Format
 from p2pmodel.swarm.parsing import parse
 from tests.support.torrent_files import COMMIT, SMALL, torrent_of
 

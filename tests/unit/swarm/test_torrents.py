@@ -17,7 +17,7 @@ from p2pmodel.core.content.merkle import HASH, FileTree
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm import bencode
-from p2pmodel.swarm.file_list import Format
+from p2pmodel.swarm.metainfo import Format
 from p2pmodel.swarm.torrents import build, export_indexes, layout_of, parse, webseed_url
 from tests.support.swarm_certificates import new_authority
 from tests.support.torrent_files import COMMIT, SMALL, Contents, manifest_of, torrent_of, trees_of
@@ -262,7 +262,7 @@ def test_a_private_torrent_is_v2_and_has_two_files_at_least() -> None:
     pem = new_authority().pem.decode()
     with pytest.raises(InvalidInput, match="private swarm"):
         torrent_of(SMALL, "hybrid", authority=pem)
-    with pytest.raises(InvalidInput, match="one file alone"):
+    with pytest.raises(InvalidInput, match="only one file"):
         torrent_of({"model.safetensors": b"x" * 1000}, authority=pem)
     assert parse(torrent_of({"sub/model.safetensors": b"x" * 1000}, authority=pem)).authority == pem
 

@@ -7,10 +7,12 @@ publishes again does not move it. The publisher that set it first owns it; only 
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from p2pmodel.coordinator.alias_messages import (
+import nodesemver
+
+from p2pmodel.coordinator.catalog_messages import (
     MAX_ALIASES,
     Alias,
     AliasMove,
@@ -20,10 +22,9 @@ from p2pmodel.coordinator.alias_messages import (
 )
 from p2pmodel.coordinator.server.catalog.catalog import Catalog, may_change
 from p2pmodel.coordinator.server.catalog.publication import Publication
-from p2pmodel.coordinator.server.catalog.versions import newest
 from p2pmodel.coordinator.server.credentials import Caller
 from p2pmodel.core import notes
-from p2pmodel.core.content.names import Reference, VersionRange
+from p2pmodel.core.content.names import Reference, VersionRange, is_version
 from p2pmodel.core.files.private_files import private_folder, write_private
 from p2pmodel.core.plain_json import parse_json
 from p2pmodel.errors import Conflict, Forbidden, InvalidInput, NoSpace, NotFound, RevisionNotFound
@@ -91,7 +92,7 @@ class Aliases:
         name = newest(ref.revision, {*self._catalog.names(ref.repo), *aliases})
         if name is None:
             raise RevisionNotFound(
-                f"no version in this catalog is in {ref}", hint="publish its tag, or use another range"
+                f"no version in this catalog matches {ref}", hint="publish its tag, or use another range"
             )
         return Reference(ref.repo, name)
 
@@ -110,7 +111,7 @@ class Aliases:
             move = AliasMove(target.revision, by.name, self._clock())
             alias = held.moved(move) if held else Alias(target.repo, ref.revision, by.name, (move,))
             if held is None and len(self._held) >= MAX_ALIASES:
-                raise NoSpace(f"this coordinator has {MAX_ALIASES} aliases, as many as it may")
+                raise NoSpace(f"this coordinator has {MAX_ALIASES} aliases, the most that it keeps")
             if alias != held:
                 await self._store({**self._held, _key(ref): alias})
                 self._note_move(alias, held, by)
@@ -125,7 +126,7 @@ class Aliases:
             held = self._owned(ref, by)
             alias = held.rolled_back()
             if alias is None:
-                raise Conflict(f"{ref} has pointed at no other commit", hint=f"set it with 'p2pmodel alias set {ref}'")
+                raise Conflict(f"{ref} never pointed at another commit", hint=f"set it with 'p2pmodel alias set {ref}'")
             try:
                 self._catalog.resolve(Reference(alias.repo, alias.commit))
             except NotFound:
@@ -196,3 +197,14 @@ def _write(folder: Path, aliases: list[Alias]) -> None:
     with translated():
         private_folder(folder)
         write_private(folder / _RECORD, data)
+
+
+def newest(version_range: str, names: Iterable[str]) -> str | None:
+    """The name of the highest version in a range; None if there is none. Names that are no versions do not count.
+
+    As in npm: `^1.2` is 1.2.0 and later below 2.0.0, `~1.2` below 1.3.0, and a pre-release counts only in a range that
+    names one of the same version. `v1.2.0` is 1.2.0.
+    """
+    versions = [name for name in names if is_version(name) and nodesemver.valid(name, loose=False)]
+    found = nodesemver.max_satisfying(versions, version_range, loose=False)
+    return None if found is None else str(found)

@@ -250,7 +250,7 @@ class Catalog:
             raise NoSpace("the catalog is full", hint="withdraw torrents that are not needed")
         if key not in self._torrents and sum(owner == by.name for owner in self._owners.values()) >= self._max_owner:
             raise NoSpace(
-                f"the catalog has {self._max_owner} torrents of {by.name or 'members'}, as many as it may",
+                f"the catalog has {self._max_owner} torrents of {by.name or 'members'}, the most that its quota admits",
                 hint="withdraw torrents that are not needed, or raise quotas.torrents_per_publisher",
             )
         return key, self._torrents[replaced] if replaced else None
@@ -285,7 +285,7 @@ class Catalog:
         repo, commit = publication.repo, publication.commit
         wanted = [name for name in revisions if name != commit]
         if any(map(is_commit, wanted)):
-            raise InvalidInput(f"a revision that reads as a commit must be the torrent's own, {commit}")
+            raise InvalidInput(f"a revision that looks like a commit must be the torrent's own, {commit}")
         names = dict(self._names.get(repo, {}))
         for name in wanted:
             held = names.get(name)

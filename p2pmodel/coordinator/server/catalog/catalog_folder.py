@@ -23,7 +23,7 @@ _SUFFIX = ".torrent"
 
 @dataclass(frozen=True, slots=True)
 class RevisionName:
-    """What a revision name points at, and the publisher that set it."""
+    """The commit of a revision name, and the publisher that set it."""
 
     commit: str
     owner: str

@@ -1,4 +1,4 @@
-"""The catalog over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
+"""The catalog and its aliases over HTTP. Errors are `{"code", "message", "hint"}` with the status of the error tree.
 
 PUT    /catalog?revision=main&revision=v1       publish the .torrent in the body; headers may name the endpoint from
                                                 which leaseholders download the snapshot, and the endpoint's token
@@ -8,6 +8,10 @@ GET    /catalog                                 all torrents, as JSON
 GET    /catalog?repo=org/name&revision=main&format=v2|hybrid|v1&except=<info-hash>
 GET    /catalog/torrents/<info-hash>.torrent
 DELETE /catalog/torrents/<info-hash>.torrent    withdraw it
+GET    /aliases                                               all, or those of one repository (repo=org/name)
+PUT    /aliases?repo=org/name&name=stable&revision=v1.2       point an alias at the commit of a revision
+POST   /aliases/rollback?repo=org/name&name=stable            point it at the commit before its last move
+DELETE /aliases?repo=org/name&name=stable                     remove it
 """
 
 import asyncio
@@ -20,7 +24,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from p2pmodel.config.checks import check_url
-from p2pmodel.coordinator.alias_messages import NAME_HEADER
+from p2pmodel.coordinator.catalog_messages import ALIASES, NAME_HEADER, ROLLBACK, Alias, alias_plain
 from p2pmodel.coordinator.server.access import CoordinatorAccess
 from p2pmodel.coordinator.server.catalog.aliases import Aliases
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
@@ -28,7 +32,6 @@ from p2pmodel.coordinator.server.catalog.publication import Publication, read_pu
 from p2pmodel.coordinator.server.credentials import CALLER, Rights
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.source_watch import SourceWatch
-from p2pmodel.coordinator.tracker.announces import Counts
 from p2pmodel.coordinator.tracker.sources import (
     SOURCE_HEADER,
     SOURCE_PEER_HEADER,
@@ -36,7 +39,8 @@ from p2pmodel.coordinator.tracker.sources import (
     SOURCE_ZONE_HEADER,
     Source,
 )
-from p2pmodel.core.content.names import DEFAULT_REVISION, RepoId, VersionRange, printable, reference
+from p2pmodel.coordinator.tracker.tracked_swarm import Counts
+from p2pmodel.core.content.names import DEFAULT_REVISION, Reference, RepoId, VersionRange, printable, reference
 from p2pmodel.core.network.addresses import is_ip, is_loopback, is_reachable, neighbourhood
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.torrents import Format
@@ -57,7 +61,8 @@ class CatalogRoutes:
     leaseholders may download. `origin_bytes` returns the bytes that a swarm's peers downloaded from mirrors,
     `cut_off` the names of its nodes that got nothing from their peers, and `unreachable` the addresses at which no peer
     can connect to its clients. `private` decides which client may read the torrent of a private snapshot; `aliases`:
-    names that count before those of the catalog; `signed_by`: the keys that signed a torrent.
+    names that count before those of the catalog; `signed_by`: the keys that signed a torrent. `given` is called with
+    the info-hash of each torrent that a client gets, and the client's IP address.
     """
 
     catalog: Catalog
@@ -70,6 +75,7 @@ class CatalogRoutes:
     access: CoordinatorAccess
     aliases: Aliases
     signed_by: Callable[[Publication], list[str]] = lambda _: []
+    given: Callable[[str, str], None] = lambda _info_hash, _client: None
 
     def table(self) -> list[tuple[str, str, Handler, Rights]]:
         """Method, path, handler and needed rights of each route."""
@@ -146,6 +152,7 @@ class CatalogRoutes:
         request[CALLER].check(Verb.READ, publication.repo)
         self.private.check(request, publication)
         self.access.record(request, "torrent", publication.repo, publication.commit, publication.info_hash)
+        self.given(publication.info_hash, request.remote or "")
         response = _torrent(publication)
         if name:
             response.headers[NAME_HEADER] = name
@@ -220,3 +227,61 @@ def _format(text: str) -> Format:
         if text == known:
             return known  # type: ignore[no-any-return]
     raise InvalidInput("format must be v2, hybrid or v1")
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRoutes:
+    """Handlers around the aliases of one coordinator. A caller moves those of repositories that it may publish."""
+
+    aliases: Aliases
+    access: CoordinatorAccess
+
+    def table(self) -> list[tuple[str, str, Handler, Rights]]:
+        """Method, path, handler and needed rights of each route."""
+        return [
+            ("GET", ALIASES, self.handle_list, Rights.NONE),
+            ("PUT", ALIASES, self.handle_put, Rights.PUBLISHER),
+            ("POST", ROLLBACK, self.handle_rollback, Rights.PUBLISHER),
+            ("DELETE", ALIASES, self.handle_delete, Rights.PUBLISHER),
+        ]
+
+    async def handle_list(self, request: web.Request) -> web.Response:
+        """The aliases of the repositories that the caller may read."""
+        repo = RepoId(request.query["repo"]) if "repo" in request.query else None
+        listed = [
+            alias_plain(alias)
+            for alias in self.aliases.all()
+            if request[CALLER].may(Verb.READ, alias.repo) and (repo is None or alias.repo.is_spelling_of(repo))
+        ]
+        return web.json_response({"aliases": listed})
+
+    async def handle_put(self, request: web.Request) -> web.Response:
+        """Point an alias at the commit of a revision. 200 with its JSON."""
+        ref = _named(request)
+        return self._moved(request, await self.aliases.set(ref, _value(request, "revision"), request[CALLER]))
+
+    async def handle_rollback(self, request: web.Request) -> web.Response:
+        """Point an alias at the commit before its last move. 200 with its JSON."""
+        return self._moved(request, await self.aliases.rollback(_named(request), request[CALLER]))
+
+    async def handle_delete(self, request: web.Request) -> web.Response:
+        """Remove an alias. 200 with its last JSON."""
+        return self._moved(request, await self.aliases.remove(_named(request), request[CALLER]))
+
+    def _moved(self, request: web.Request, alias: Alias) -> web.Response:
+        self.access.record(request, "alias", alias.repo, alias.commit, alias=alias.name)
+        return web.json_response(alias_plain(alias))
+
+
+def _named(request: web.Request) -> Reference:
+    """The alias that a request changes. Raises unless its caller may publish in that repository."""
+    ref = Reference(RepoId(_value(request, "repo")), _value(request, "name"))
+    request[CALLER].check(Verb.PUBLISH, ref.repo)
+    return ref
+
+
+def _value(request: web.Request, key: str) -> str:
+    value = request.query.get(key)
+    if not value:
+        raise InvalidInput(f"the request has no parameter '{key}'")
+    return value

@@ -10,8 +10,7 @@ from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import BadTorrent, IntegrityError, InvalidInput
 from p2pmodel.swarm import bencode
-from p2pmodel.swarm.file_list import SHA1, file_list, v1_piece_count
-from p2pmodel.swarm.metainfo import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
+from p2pmodel.swarm.metainfo import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, SHA1, file_list, v1_piece_count
 from p2pmodel.swarm.torrents import Format, layout_of, parse
 
 MAX_TORRENT = 16 << 20

@@ -19,10 +19,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from p2pmodel.coordinator.catalog_messages import MAX_OF_OWNER, SIGNATURES
 from p2pmodel.coordinator.server.catalog.catalog_routes import BODY_TIMEOUT
 from p2pmodel.coordinator.server.catalog.publication import Publication
 from p2pmodel.coordinator.server.credentials import CALLER, Rights
-from p2pmodel.coordinator.signature_messages import MAX_OWNER, SIGNATURES
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.files.private_files import private_folder, write_private
 from p2pmodel.core.plain_json import parse_json
@@ -56,12 +56,12 @@ class _Held:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What a later statement replaces."""
+        """The place of the statement in the catalog: a later one with the same place replaces it."""
         return self.owner, self.fingerprint, self.statement.info_hash
 
 
 @dataclass(slots=True)
-class SignatureShelf:
+class SignatureStore:
     """Signed statements in memory, with an optional folder that outlives a restart."""
 
     folder: Path | None = None
@@ -105,8 +105,8 @@ class SignatureShelf:
         key = new.statement.repo.folded, new.statement.commit
         others = [each for each in self._held.get(key, ()) if each.place != new.place]
         if not others and key not in self._held and len(self._held) >= MAX_SNAPSHOTS:
-            raise NoSpace(f"this coordinator has signatures of {MAX_SNAPSHOTS} snapshots, as many as it may")
-        own = [each for each in others if each.owner == new.owner][: MAX_OWNER - 1]
+            raise NoSpace(f"this coordinator has signatures of {MAX_SNAPSHOTS} snapshots, the most that it keeps")
+        own = [each for each in others if each.owner == new.owner][: MAX_OF_OWNER - 1]
         foreign = [each for each in others if each.owner != new.owner]
         if len(foreign) + 1 > MAX_STATEMENTS:
             raise NoSpace("this snapshot has as many signatures as it may")
@@ -119,9 +119,9 @@ class SignatureShelf:
 
 @dataclass(frozen=True, slots=True)
 class SignatureRoutes:
-    """Handlers around one shelf."""
+    """Handlers around one store."""
 
-    shelf: SignatureShelf
+    store: SignatureStore
 
     def table(self) -> list[tuple[str, str, Handler, Rights]]:
         """Method, path, handler and needed rights of each route."""
@@ -140,19 +140,19 @@ class SignatureRoutes:
         try:
             signed = signed_statement(parse_json(body))
         except ValueError as error:
-            raise InvalidInput(f"the body is no signed statement: {error}") from None
+            raise InvalidInput(f"the body is not a signed statement: {error}") from None
         try:
             request[CALLER].check(Verb.PUBLISH, signed.parsed().repo)
         except Malformed as error:
             raise InvalidInput(f"this signature cannot be published: {error}") from None
-        await self.shelf.publish(request[CALLER].name, signed)
+        await self.store.publish(request[CALLER].name, signed)
         return web.Response(status=204)
 
     async def handle_get(self, request: web.Request) -> web.Response:
         """The statements over a snapshot; an empty list where there are none."""
         repo = RepoId(request.query.get("repo", ""))
         request[CALLER].check(Verb.READ, repo)
-        found = self.shelf.over(repo, request.query.get("commit", ""))
+        found = self.store.over(repo, request.query.get("commit", ""))
         return web.Response(body=written(found), content_type="application/json")
 
 

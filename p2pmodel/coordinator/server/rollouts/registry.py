@@ -232,7 +232,7 @@ class Rollouts:
                 self._folder.remove(ident)
 
     def _settle(self, rollout: Rollout) -> None:
-        """It is over."""
+        """Take the roll-out, which is over, out of the open ones."""
         of_one = self._open.get(_key(rollout.spec), [])
         if rollout in of_one:
             of_one.remove(rollout)
@@ -242,7 +242,7 @@ class Rollouts:
         self.version.advance()
 
     def _listing(self, name: str, rollouts: Iterable[Rollout]) -> list[Rollout]:
-        """Those of `rollouts` that a report of the node goes to."""
+        """The `rollouts` that a report of the node goes to."""
         every = list(rollouts)
         return [each for each in every if each.lists(name)] or every
 

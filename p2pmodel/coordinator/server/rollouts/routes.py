@@ -178,3 +178,21 @@ async def _body(request: web.Request, limit: int) -> dict[str, Any]:
     except TimeoutError:
         raise TooSlow(f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
     return parsed_object(data, limit)
+
+
+class NodeNumbers:
+    """Passes the key `report` of a node's messages about leases or an assembly to the roll-outs of its snapshot.
+
+    The node is named in the query of its connection. `request` opened the connection.
+    """
+
+    def __init__(self, rollouts: Rollouts, request: web.Request, repo: RepoId, commit: str) -> None:
+        self._rollouts = rollouts
+        self._name = request.query.get("node", "")
+        self._repo = repo
+        self._commit = commit
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take what `message` has for an open roll-out. Raises InvalidInput."""
+        if "report" in message and self._name and self._rollouts.is_open(self._repo, self._commit):
+            self._rollouts.numbers(self._name, self._repo, self._commit, report_of(message["report"]))

@@ -14,23 +14,28 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from p2pmodel.coordinator.leases.demand import Demand, Grant
+from p2pmodel.coordinator.leases.demand import Crossing, Demand, Grant
 from p2pmodel.core.pace import Rate
 from p2pmodel.errors import P2PModelError, Unavailable
-from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock, SeederTrial
+from p2pmodel.node.fetch.pieces.feed_ports import FeedState, PieceReader, PieceStrategy, SeederReader
 from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanStrategy
 from p2pmodel.node.fetch.pieces.partial_pull import PartialPull
-from p2pmodel.node.fetch.pieces.piece_readers import PieceReader, SeederReader
-from p2pmodel.node.fetch.pieces.seeder_trial import SeederTrial
-from p2pmodel.node.fetch.pieces.strategy import FeedState, PieceStrategy
 from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.swarm.engine import SwarmStatus, SwarmTorrent
 from p2pmodel.swarm.torrents import Metainfo
 
+if TYPE_CHECKING:
+    from p2pmodel.node.fetch.pieces.zone_exchange import ZoneExchange
+
 TICK = 0.5
 """Seconds between two choices at most."""
+BRIDGE = 5.0
+"""Seconds from the first connection in which a node that is alone goes on over HTTP while the swarm delivers less:
+libtorrent takes most of a second to connect and to speed up, and several behind a rate limit."""
 LAST_PIECES = 16
 """So many missing pieces are the last ones."""
 RETRY_AFTER = 10.0
@@ -41,8 +46,8 @@ class PieceFeed:
     """Pulls pieces for one torrent until cancelled.
 
     `missing` is a live view of the missing pieces; `received` returns the bytes that came over HTTP so far;
-    `origin_bytes` came from mirrors before this began. `parts`: what older revisions have of pieces. Without any source
-    it does nothing.
+    `origin_bytes` came from mirrors before this began. `parts`: what older revisions have of pieces.
+    `http_only`: whether peers may be unable to connect to this node. Without any source it does nothing.
 
     When no mirror answers, all of them are paused for a while. When all have a file wrong, or refuse access to it, only
     that file is paused. The transfer decides whether a failure ends it.
@@ -63,7 +68,13 @@ class PieceFeed:
         origin_bytes: int = 0,
         on_bad_piece: Callable[[int], None] = lambda _piece: None,
         parts: KnownParts | None = None,
+        http_only: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._zones: ZoneExchange | None = None
+        self._on_new_demand: Callable[[], None] = lambda: None
+        self._sources_before: tuple[bool, bool] | None = None
+        """Whether seeders, and whether any source, could be asked at the last choice."""
+        self._http_only = http_only
         self._torrent = torrent
         self._metainfo = metainfo
         self._missing = missing
@@ -74,7 +85,7 @@ class PieceFeed:
         self._clock = clock
         self._trial = SeederTrial(clock)
         self._received = received
-        self._alone_since = time.monotonic()
+        self._alone_since, self._bridge_until = time.monotonic(), math.inf
         self._was_alone = False
         """Whether none of the other peers under leases was connected for as long as the clock allows."""
         self._leased = False
@@ -138,6 +149,21 @@ class PieceFeed:
         """Whether sources are asked without leases, because neither peers nor leases deliver."""
         return self._leased and self._is_silent(time.monotonic())
 
+    def takes_longer(self, seconds: float) -> bool:
+        """Whether the missing pieces take longer than that at the rate at which the swarm delivers."""
+        layout = self._metainfo.layout
+        mean = self._metainfo.manifest.total_size / max(layout.piece_count, 1)
+        return len(self._missing) * mean > seconds * self._torrent.status().download_rate
+
+    def cross_by(self, zones: "ZoneExchange") -> None:
+        """Pull by `zones` what the coordinator names of other zones."""
+        self._zones = zones
+
+    def report_by(self, on_new_demand: Callable[[], None]) -> None:
+        """Call `on_new_demand` when the coordinator should grant something else: other sources can be asked than
+        before, or a node of another zone did not deliver."""
+        self._on_new_demand = on_new_demand
+
     def take(self, grant: Grant | None, *, late: bool = False) -> None:
         """Pull the pieces of `grant` from now on (None: orphans); `late` as in `LeaseStrategy.take`."""
         self._leases.take(grant, late=late)
@@ -164,6 +190,7 @@ class PieceFeed:
                     await self._strategy.prepare(time.monotonic())
                     state = self._state()
                     self._strategy = self._orphans if state.silent or not self._leased else self._leases
+                    self._report_sources(state)
                     self._stop_needless_pulls(state)
                     self._start_pulls(group, state)
                     with contextlib.suppress(TimeoutError):
@@ -212,14 +239,32 @@ class PieceFeed:
             now=now,
             missing=self._missing - self.fed,
             refused={p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces},
-            availability=status.availability,
+            availability=() if self._bridges(now, status) else status.availability,
             in_flight=frozenset(self._in_flight),
             from_seeders=self._uses_seeders,
             mirrors_usable=self._mirrors_usable(now),
             origin_bytes=self.origin_bytes,
             rate=self._rate.value(),
+            pulled=len(self.fed),
             silent=self._is_silent(now),
+            http_only=self._http_only() and now - self._alone_since > self._leases.connect_within,
         )
+
+    def _bridges(self, now: float, status: SwarmStatus) -> bool:
+        """Whether this node has no others to share with, and the seeders deliver less in the swarm than over HTTP."""
+        if self._leases.has_others or not self._leased or not self._uses_seeders:
+            return False
+        if status.peers:
+            self._bridge_until = min(self._bridge_until, now + BRIDGE)
+        if status.download_rate > self._rate.value():
+            self._bridge_until = now
+        return now < self._bridge_until
+
+    def _report_sources(self, state: FeedState) -> None:
+        """Report that seeders have failed or come back: leases for one source are none for another."""
+        before, self._sources_before = self._sources_before, (state.from_seeders, state.can_pull)
+        if before is not None and before != self._sources_before:
+            self._on_new_demand()
 
     def _stop_needless_pulls(self, state: FeedState) -> None:
         too_slow = set() if state.from_seeders or not state.silent else self._asked_of_seeders
@@ -227,9 +272,26 @@ class PieceFeed:
             self._in_flight[piece].cancel()
 
     def _start_pulls(self, group: asyncio.TaskGroup, state: FeedState) -> None:
-        chosen = self._strategy.choose(state)
-        for piece in chosen if state.can_pull else ():
-            self._in_flight[piece] = group.create_task(self._pull(piece))
+        for piece in self._strategy.choose(state):
+            crossing = self._leases.crossings.get(piece) if self._strategy is self._leases else None
+            if crossing is None and state.can_pull:
+                self._in_flight[piece] = group.create_task(self._pull(piece))
+            elif crossing is not None and self._zones and crossing.address not in self._zones.unreachable:
+                self._in_flight[piece] = group.create_task(self._cross(self._zones, crossing))
+
+    async def _cross(self, zones: "ZoneExchange", crossing: Crossing) -> None:
+        """Pull a piece from a node of another zone. After a failure the coordinator names another one."""
+        piece = crossing.piece
+        try:
+            data = await zones.read(crossing)
+            self._rate.add(len(data))
+            if piece in self._missing:
+                await self._feed(piece, data)
+        except Unavailable:
+            self._on_new_demand()
+        finally:
+            self._in_flight.pop(piece, None)
+            self._changed.set()
 
     async def _pull(self, piece: int) -> None:
         place = self._metainfo.layout.piece_range(piece)
@@ -294,6 +356,8 @@ class PieceFeed:
         self.fed.add(piece)
         try:
             taken = await self._torrent.feed(piece, data)
+            if taken and self._zones is not None:
+                self._zones.stored.keep(piece, data)
         finally:
             if not taken:
                 self.fed.discard(piece)

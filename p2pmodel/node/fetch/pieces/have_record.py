@@ -24,6 +24,10 @@ LATEST = 1.0
 """Seconds after which a save is not postponed any longer: a client that reads a growing file waits for it."""
 UNSAVED = 32 * MIB
 """Bytes received since the last save after which a save is due at once."""
+LEAST_UNSAVED = 4 * MIB
+"""The same at both ends of a download. In between, a save is due once as much is unsaved as was saved before, or is
+still to come: a few saves, each twice or half as large as the one before. So a load begins soon, and one that has kept
+up has little left to take after the last byte."""
 
 
 class DurableTorrent(Protocol):
@@ -49,6 +53,8 @@ class HaveRecord:
         self._clock = clock
         self._saved = 0
         self._rests_until = 0.0
+        self._at_once = asyncio.Event()
+        """Set when a save of the first or last bytes is due."""
         self._turn = asyncio.Lock()
         """A record that is written after a later one would lack its pieces."""
         self.durable: frozenset[int] = frozenset()
@@ -66,13 +72,20 @@ class HaveRecord:
     @property
     def due(self) -> bool:
         """Whether a save is due."""
-        unsaved = self._stats.done - self._saved
-        return unsaved >= UNSAVED or (unsaved > 0 and self._clock() >= self._rests_until)
+        return self._unsaved >= self._enough or (self._unsaved > 0 and self._clock() >= self._rests_until)
+
+    def arrived(self) -> None:
+        """The stats have counted another piece: at both ends `run` does not sleep while enough is unsaved."""
+        if self._unsaved >= self._enough < UNSAVED:
+            self._at_once.set()
 
     async def run(self, torrent: DurableTorrent) -> None:
         """Save whenever a save is due, until cancelled."""
         while True:
-            await asyncio.sleep(SAVE_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_EVERY):
+                    await self._at_once.wait()
+            self._at_once.clear()
             if self.due:
                 with suppress(Unavailable):  # a slow disk: the record only stays older
                     await self.save(torrent)
@@ -90,6 +103,16 @@ class HaveRecord:
         async with self._turn:
             if self._saved != self._stats.done:
                 await self._save(torrent)
+
+    @property
+    def _enough(self) -> int:
+        """Unsaved bytes for which a save is due at once."""
+        to_come = self._stats.total - self._stats.done
+        return min(UNSAVED, max(LEAST_UNSAVED, min(self._saved, to_come)))
+
+    @property
+    def _unsaved(self) -> int:
+        return self._stats.done - self._saved
 
     async def _save(self, torrent: DurableTorrent) -> None:
         began, done = self._clock(), self._stats.done

@@ -7,36 +7,49 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from p2pmodel.coordinator.client.connection import CoordinatorConnection
 from p2pmodel.coordinator.leases.demand import Complaint, Demand
 from p2pmodel.coordinator.leases.messages import MOST_COMPLAINTS, CoordinatorMessage, demand_text
 from p2pmodel.coordinator.rollout.nodes import NodeReport
+from p2pmodel.coordinator.tracker.sources import Role
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
+from p2pmodel.node.fetch.pieces.feed_ports import NOWHERE
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
+if TYPE_CHECKING:
+    from p2pmodel.node.fetch.pieces.zone_exchange import ZoneExchange
+
 ALONE_FOR = 0.4
 """Seconds without another peer after which the seeders are joined in the swarm: there is no peer to share with, and
-libtorrent needs less CPU time than this node's own requests. One such peer does little harm when others come after
-all: it asks the seeder for the rarest pieces, which no other peer has."""
+libtorrent needs less CPU time than this node's own requests. Where others come after all, it would take most of the
+seeder's uplink from them (`Crowded`)."""
+CROWDED_FOR = 5.0
+"""Seconds that the rest of a download must take for it to leave the seeders again, once another peer has come."""
 LOST_FOR = 5.0
 """Seconds without a coordinator after which the seeders are joined, too: they are the only sources left."""
 LOOK_EVERY = 0.25
 LOOK_LEAST = 0.01
 
 
+class Crowded(Exception):
+    """Peers have come while this node downloads from the seeders in the swarm, since it was alone: it must leave the
+    swarm, which alone ends these connections, and join it again under leases."""
+
+
 class Leaseholder:
     """Passes a coordinator's grants to a transfer's feed, and the feed's demand to the coordinator.
 
     Call `begin`, then `hold` with the torrent and its feed, then `run`. `waiting` is the demand before there is a feed.
-    `numbers` returns what goes with each demand, for roll-outs.
+    `numbers` returns what goes with each demand, for roll-outs. `may_leave`: whether `run` raises Crowded.
     """
 
     def __init__(
@@ -47,7 +60,11 @@ class Leaseholder:
         piece_count: int,
         waiting: Demand,
         numbers: Callable[[], NodeReport | None] = lambda: None,
+        zones: "ZoneExchange | None" = None,
+        may_leave: bool = False,
     ) -> None:
+        self.zones = zones
+        self._may_leave = may_leave
         self._numbers = numbers
         self._connection = connection
         self._seeders = seeders
@@ -71,10 +88,18 @@ class Leaseholder:
         """
         return bool(self._connection.sources) or self._connection.lost_source
 
+    @property
+    def role(self) -> Role:
+        """This node's role at the trackers."""
+        grant = self._connection.grant
+        if grant is not None and grant.crossings is not None:
+            return "crossing"
+        return "leaseholder" if self.shuns_seeders else ""
+
     def arrived(self, piece: int) -> None:
         """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""
         grant = self._connection.grant
-        if grant and piece in grant.pieces:
+        if grant and (piece in grant.pieces or any(each.piece == piece for each in grant.crossings or ())):
             self._connection.changed()
 
     def complain(self, piece: int, peer: str) -> None:
@@ -96,23 +121,37 @@ class Leaseholder:
         await self._connection.answered()
         await self._introduce_seeders()
 
-    def hold(self, torrent: SwarmTorrent, feed: PieceFeed) -> None:
-        """Pass grants to this feed from now on."""
+    def hold(
+        self,
+        torrent: SwarmTorrent,
+        feed: PieceFeed,
+        *,
+        durable: Callable[[], frozenset[int]] = frozenset,
+        path_of: Callable[[int], Path] = lambda _: NOWHERE,
+    ) -> None:
+        """Pass grants to this feed from now on. Other zones get the pieces that are `durable`, from their files."""
         self._torrent, self._feed = torrent, feed
+        if self.zones is not None:
+            self.zones.stored.read_from(durable, path_of)
+            feed.cross_by(self.zones)
+        feed.report_by(self._connection.changed)
         self._pass_on()
         self._connection.changed()
 
     async def run(self) -> None:
-        """Follow the coordinator's messages until cancelled."""
+        """Follow the coordinator's messages until cancelled. Raises Crowded."""
         joined: set[str] = set()
+        joined_alone = False
         async with companions() as start:
             start(self._follow())
             while True:
                 await asyncio.sleep(self._until_next_look())
-                await self._introduce_seeders()
+                if joined_alone and self._is_crowded():
+                    raise Crowded
                 if self._torrent and (self._needs_no_lease() or (self._feed and self._feed.goes_round)):
                     _join(self._torrent, set(self._peers) - joined)
                     joined.update(self._peers)
+                    joined_alone = joined_alone or (bool(self._peers) and self._connection.peers == 1)
 
     def opening(self) -> Sequence[str]:
         """No message begins a connection: the first one is the demand."""
@@ -125,13 +164,25 @@ class Leaseholder:
     def demand(self) -> Demand:
         """The feed's demand, or the one before there is a feed."""
         demand = self._feed.demand() if self._feed else self._waiting
-        return replace(demand, complaints=tuple(self._complaints))
+        demand = replace(demand, complaints=tuple(self._complaints))
+        if self.zones is None:
+            return demand
+        held, token, unreachable = self.zones.fill(demand)
+        return replace(demand, held=held, token=token, unreachable=unreachable)
+
+    async def close(self) -> None:
+        """Serve no other zone any more."""
+        if self.zones is not None:
+            await self.zones.close()
 
     async def _follow(self) -> None:
         while True:
+            message = self._connection.message
+            await self._introduce_seeders()  # first: the grant may be for a seeder that this message lists
             if self._connection.message is not self._passed_on:
                 self._pass_on()
-            await self._connection.next_change()
+            if self._connection.message is message:
+                await self._connection.next_change()
 
     def _pass_on(self) -> None:
         if self._feed:
@@ -142,6 +193,12 @@ class Leaseholder:
         now = time.monotonic()
         return self._connection.alone_for(now) > ALONE_FOR or self._connection.lost_for(now) > LOST_FOR
 
+    def _is_crowded(self) -> bool:
+        """Whether others have come that this node keeps from the seeders for a while."""
+        if not self._may_leave or self._connection.peers <= 1 or not self._connection.sources or self._feed is None:
+            return False
+        return not self._feed.goes_round and self._feed.takes_longer(CROWDED_FOR)
+
     def _until_next_look(self) -> float:
         """Seconds until the next look: as soon as this node counts as alone."""
         left = ALONE_FOR - self._connection.alone_for(time.monotonic())
@@ -149,13 +206,19 @@ class Leaseholder:
 
     async def _introduce_seeders(self) -> None:
         message, coordinator = self._connection.message, self._connection.coordinator
-        if message is None or coordinator is None or message is self._introduced:
+        if message is self._introduced:
             return
         self._introduced = message
+        if message is None or coordinator is None:
+            await self._seeders.update([])
+            return
         sources = message.sources
         self._peers = tuple(filter(None, (source.peer_seen_from(coordinator.url) for source in sources)))
         egress = self._egress(coordinator.url)
-        await self._seeders.update([Endpoint(s.seen_from(coordinator.url), s.token, s.zone, egress) for s in sources])
+        if self.zones is not None:
+            self.zones.trust(coordinator.url, egress)
+        endpoints = [Endpoint(s.seen_from(coordinator.url), s.token, s.zone, egress) for s in sources]
+        await self._seeders.update(endpoints, lost=message.lost_source)
 
     def _egress(self, coordinator: str) -> Egress:
         """The rule for sources of `coordinator`. The coordinator itself, which the settings name, may be one."""
@@ -179,3 +242,35 @@ def _address(peer: str) -> ListenAddress | None:
     except (InvalidInput, ValueError):
         return None  # the coordinator sent no address
     return address
+
+
+class NoLeases:
+    """Stands for a `Leaseholder` where nothing is missing or no coordinator is configured."""
+
+    role: Role = ""
+    zones = None
+
+    def arrived(self, piece: int) -> None:
+        """Nothing to report."""
+
+    def complain(self, piece: int, peer: str) -> None:
+        """Nothing to report to."""
+
+    def complain_of_seeders(self, piece: int) -> None:
+        """Nothing to report to."""
+
+    def hold(
+        self,
+        torrent: SwarmTorrent,
+        feed: PieceFeed,
+        *,
+        durable: Callable[[], frozenset[int]],
+        path_of: Callable[[int], Path],
+    ) -> None:
+        """Nothing to hold."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    async def run(self) -> None:
+        """Nothing to follow."""

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Protocol
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.node.fetch.pieces.strategy import FeedState
+from p2pmodel.node.fetch.pieces.feed_ports import FeedState
 from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.peer_ids import is_ours
 

@@ -7,7 +7,7 @@ import asyncio
 from functools import partial
 
 from p2pmodel.core.content.layout import BLOCK
-from p2pmodel.node.fetch.pieces.piece_readers import PieceReader
+from p2pmodel.node.fetch.pieces.feed_ports import PieceReader
 from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.swarm.torrents import Metainfo
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -12,21 +13,26 @@ from typing import Any, Self
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.coordinator.client.urls import public_name
+from p2pmodel.core.content.leaf_proof import PieceTree, Runs
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace, Rate
-from p2pmodel.errors import P2PModelError, Unavailable
+from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
-from p2pmodel.origin.mirrors.mirror import GivenMirror
+from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
 from p2pmodel.origin.origin import Origin
 from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders are not used after a failure."""
-PATIENCE = 1.0
-"""Seconds for which a failed request is repeated: seeders are close, and mirrors can replace them."""
+WHILE_LOST = 30.0
+"""The same while the coordinator has lost them, and lists none: it lists them when they are back, and each attempt
+before that keeps the mirrors idle."""
+PATIENCE = 0.7
+"""Seconds for which a failed request is repeated, after 0.25 and 0.75 s: seeders are close, and mirrors can replace
+them."""
 SILENCE = 3.0
 """Seconds without a byte, or a connection, after which a request to a seeder has failed."""
 MAX_CONNECTIONS = 64
@@ -77,7 +83,9 @@ class Seeders:
         """By the seeder's name."""
         self._origin: Origin | None = None
         self._before: list[Origin] = []
-        self._away_until = 0.0
+        self._failed_at = -math.inf
+        self._lost = False
+        """Whether the coordinator lists none, since it has lost them."""
         self._late = LateSeeders()
         self._seen: Counter[str] = Counter()
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
@@ -102,19 +110,23 @@ class Seeders:
     @property
     def usable(self) -> bool:
         """Whether seeders should be asked now."""
-        return self._origin is not None and time.monotonic() >= self._away_until
+        pause = WHILE_LOST if self._lost else AGAIN_AFTER
+        return self._origin is not None and time.monotonic() >= self._failed_at + pause
 
-    async def update(self, endpoints: Sequence[Endpoint]) -> None:
-        """Replace the seeders.
+    async def update(self, endpoints: Sequence[Endpoint], *, lost: bool = False) -> None:
+        """Replace the seeders. `lost`: the coordinator has lost one that may come back.
 
-        An empty list is ignored: a seeder may exist although no coordinator lists it. So are endpoints that a request
-        cannot be sent to.
+        An empty list replaces none: a seeder may exist although no coordinator lists it. So endpoints are ignored that
+        a request cannot be sent to.
         """
         askable = [each for each in endpoints if _askable(each) and (not self._tls or each.url.startswith("https:"))]
         by_url = {endpoint.url: endpoint for endpoint in askable}
+        returned, self._lost = self._lost and bool(by_url), lost and not by_url
+        if returned:
+            self._failed_at = -math.inf
         if not by_url or frozenset(by_url.values()) == self._known:
             return
-        self._known, self._away_until = frozenset(by_url.values()), 0.0
+        self._known, self._failed_at = frozenset(by_url.values()), -math.inf
         self._zones |= {_name(endpoint): endpoint.zone for endpoint in by_url.values()}
         if self._origin is not None:
             self._before.append(self._origin)
@@ -150,7 +162,24 @@ class Seeders:
         try:
             return await self._read(begin, length)
         except P2PModelError:
-            self._away_until = time.monotonic() + AGAIN_AFTER
+            self._failed_at = time.monotonic()
+            raise
+        finally:
+            self._look(origin)
+
+    async def proof(
+        self, manifest: Manifest, file: ManifestFile, tree: PieceTree, runs: Runs, *, accept: Callable[[bytes], bool]
+    ) -> bytes:
+        """As `Origin.proof`. Seeders without proofs stay usable."""
+        origin = self._origin
+        if origin is None:
+            raise Unavailable("no seeder is known")
+        try:
+            return await origin.proof(manifest, file, tree, runs, accept=accept)
+        except NotFound:
+            raise
+        except P2PModelError:
+            self._failed_at = time.monotonic()
             raise
         finally:
             self._look(origin)
@@ -228,7 +257,7 @@ class Seeders:
 
     def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
         turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
-        return GivenMirror.model_validate(
+        return DiscoveredMirror.model_validate(
             {
                 "egress": endpoint.egress,
                 "direct": True,

@@ -13,15 +13,21 @@ PieceSource = Literal["peers", "seeders", "mirrors"]
 
 
 class PieceStats:
-    """Counts the pieces of `files` (indexes into the manifest), from `begin` on; of these only `pieces` (None: all).
-    Sizes in bytes."""
+    """Counts the pieces of `files` (indexes into the manifest), from `begin` on; of these only `pieces` (None: all),
+    and `blocks` bytes of others. Sizes in bytes."""
 
-    def __init__(self, metainfo: Metainfo, files: frozenset[int], pieces: frozenset[int] | None = None) -> None:
+    def __init__(
+        self, metainfo: Metainfo, files: frozenset[int], pieces: frozenset[int] | None = None, blocks: int = 0
+    ) -> None:
         self._layout = metainfo.layout
         self._files = files
         self._pieces = pieces
         self._spans = len(metainfo.manifest.files)
         self.total = self.size(self._wanted()) if pieces is not None else _size_of(metainfo, files)
+        self.total += blocks
+        self._blocks_total = blocks
+        self._blocks: Counter[PieceSource | Literal["cache"]] = Counter()
+        """Bytes of blocks, by their source."""
         self.missing: set[int] = set()
         """Shrinks as pieces arrive; each `begin` replaces the set."""
         self.before: frozenset[int] = frozenset()
@@ -77,10 +83,20 @@ class PieceStats:
         for piece in wanted - have:
             place = self._layout.piece_range(piece)
             self._absent[place.span.index] += place.length
-        self.from_cache = self.size(wanted & self.before) + self._spared_of(wanted & have)
-        self.from_peers = self._received(wanted & exchanged & have)
+        blocks = self._blocks
+        self.from_cache = self.size(wanted & self.before) + self._spared_of(wanted & have) + blocks["cache"]
+        self.from_peers = self._received(wanted & exchanged & have) + blocks["seeders"]
         self.from_mirrors = self._received(wanted & self.mirrored)
-        self.from_seeders = self._received(wanted & seeded & have)
+        self.from_seeders = self._received(wanted & seeded & have) + blocks["seeders"]
+
+    def blocks_arrived(self, size: int, here: bool) -> None:
+        """Count `size` bytes of blocks, which came from seeders, or were `here` before."""
+        self._blocks["cache" if here else "seeders"] += size
+        if here:
+            self.from_cache += size
+        else:
+            self.from_peers += size
+            self.from_seeders += size
 
     def _wanted(self) -> set[int]:
         every = {piece for i in self._files for piece in self._layout.spans[i].pieces}
@@ -113,6 +129,11 @@ class PieceStats:
         self._missing_of[place.span.index] -= 1
         self._absent[place.span.index] -= place.length
         return None if self._missing_of[place.span.index] else place.span.index
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether pieces or blocks are missing."""
+        return bool(self.missing) or self._blocks.total() < self._blocks_total
 
     @property
     def done(self) -> int:

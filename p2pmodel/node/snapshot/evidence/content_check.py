@@ -16,7 +16,7 @@ from p2pmodel.store.cache import RepoCache
 from p2pmodel.store.files.space import check_space
 from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.store.publish import publish_blob
-from p2pmodel.trust.contents.policy import CARD, ContentPolicy
+from p2pmodel.trust.content_policy import CARD, ContentPolicy
 
 CARD_WITHIN = 20.0
 """Seconds for the model card; later it comes with the other files."""

@@ -7,6 +7,7 @@ of them by the files of the settings as they are then. Servers look when they st
 import asyncio
 from collections.abc import Callable, Iterable
 
+from p2pmodel.config.sections.trust import rule_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.core import notes
 from p2pmodel.core.content.manifest import Manifest
@@ -15,14 +16,13 @@ from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.snapshots.snapshot_list import snapshots
-from p2pmodel.trust.signatures.rules import rule_of
 
 _Key = tuple[str, str]
 """Folded name of a repository, and commit."""
 
 
 class HeldSnapshots:
-    """Those of `cache`, and what `arriving` lists besides. `on_refused` gets each that is refused from now on."""
+    """The snapshots of `cache` and those in `arriving`. `on_refused` gets each that is refused from now on."""
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ from pathlib import Path
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.errors import EntryNotFound
+from p2pmodel.node.snapshot.local import not_cached
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.regular import open_regular, read_regular
+from p2pmodel.store.files.folder import open_regular, read_regular
 from p2pmodel.trust.signatures.model_keys import read_model_keys
 from p2pmodel.trust.signatures.model_signature import MAX_MODEL_SIGNATURE, MODEL_SIGNATURE, parse_model_signature
 from p2pmodel.trust.signatures.wire import Malformed
@@ -19,7 +20,7 @@ from p2pmodel.trust.signatures.wire import Malformed
 
 @dataclass(frozen=True, slots=True)
 class ModelSignatureVerdict:
-    """Of a `model.sig` in a snapshot: its signer, or why it does not count."""
+    """The verdict on a `model.sig` in a snapshot: its signer, or why it does not count."""
 
     signer: str
     reason: str = ""
@@ -65,8 +66,5 @@ def _sha256(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> str:
 def _blob(repo: RepoCache, manifest: Manifest, file: ManifestFile) -> Path:
     blob = repo.usable(file)
     if blob is None:
-        raise EntryNotFound(
-            f"{file.path} of {manifest.repo}@{manifest.commit} is not in the cache",
-            hint=f"run 'p2pmodel fetch {manifest.repo}@{manifest.commit}' first",
-        )
+        raise not_cached(manifest, file)
     return blob

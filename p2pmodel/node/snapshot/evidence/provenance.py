@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pmodel.config.sections.trust import rule_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.signatures import find_signatures
@@ -16,10 +17,9 @@ from p2pmodel.node.snapshot.evidence.second_opinion import confirmed_commits
 from p2pmodel.node.snapshot.evidence.signature_check import signature_records
 from p2pmodel.node.snapshot.evidence.voucher import vouched_commits
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.state.confirmed_commits import ConfirmedCommit
+from p2pmodel.store.state.judgements import ConfirmedCommit
 from p2pmodel.store.state.sync_log import SyncedFiles, synced_files
 from p2pmodel.trust.signatures.record import SignatureWarning
-from p2pmodel.trust.signatures.rules import rule_of
 from p2pmodel.trust.signatures.sshsig import parse_signature
 from p2pmodel.trust.signatures.statement import SignedStatement, SignedSubject, manifest_digest
 from p2pmodel.trust.signatures.verification import SignatureVerifier, read_verifier
@@ -41,7 +41,7 @@ class StatedSignature:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What is known of the list of files of one snapshot in the cache.
+    """The evidence for the list of files of one snapshot in the cache.
 
     `vouched_by` is the record of a voucher, and `fits` whether that was of the same files.
     """

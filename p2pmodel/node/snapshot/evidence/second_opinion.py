@@ -17,7 +17,7 @@ from p2pmodel.core.sizes import counted
 from p2pmodel.errors import Contradicted, InvalidInput, LocalResource, Unconfirmed
 from p2pmodel.node.snapshot.evidence.voucher import differing
 from p2pmodel.origin.origin import Origin
-from p2pmodel.store.state.confirmed_commits import ConfirmedCommit, ConfirmedCommits
+from p2pmodel.store.state.judgements import ConfirmedCommit, ConfirmedCommits
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SecondOpinion:
         servers = {mirror.endpoint for mirror in self.settings.mirrors if mirror.lists_commits_of(manifest.repo)}
         if len(servers) < needed:
             raise InvalidInput(
-                f"{needed} mirrors are to confirm {ref}, and {len(servers)} are configured",
+                f"{needed} mirrors must confirm {ref}, and only {len(servers)} are configured",
                 hint="name more mirrors, or lower trust.confirm (--confirm)",
             )
         if self.origin is None:
@@ -65,7 +65,7 @@ class SecondOpinion:
         if len(agreeing) < needed:
             silent = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
             raise Unconfirmed(
-                f"{counted(len(agreeing), 'mirror')} of the {needed} that are to confirm {ref} answered ({silent})",
+                f"{counted(len(agreeing), 'mirror')} of the {needed} that must confirm {ref} answered ({silent})",
                 hint="try later, or lower trust.confirm (--confirm)",
             )
         return agreeing

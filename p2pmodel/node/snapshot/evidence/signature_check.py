@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from p2pmodel.config.sections.trust import TrustRule
+from p2pmodel.config.sections.trust import TrustRule, rule_of
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import configured
 from p2pmodel.coordinator.client.signatures import find_signatures
@@ -23,13 +24,14 @@ from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
 from p2pmodel.node.snapshot.evidence.voucher import SIGNATURE, vouched_commits
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.record import SignatureRecords, SignatureWarning
-from p2pmodel.trust.signatures.rules import rule_of
 from p2pmodel.trust.signatures.statement import SignedStatement, SignedSubject
-from p2pmodel.trust.signatures.verification import SignatureVerdict, Verified, read_verifier
+
+if TYPE_CHECKING:
+    from p2pmodel.trust.signatures.verification import SignatureVerdict, Verified
 
 HINT = "see 'p2pmodel provenance', and trust.rules in the settings"
 
@@ -58,7 +60,7 @@ class SignatureCheck:
 
     async def require(
         self, manifest: Manifest, info_hash: str | None = None, given: Given = (), *, warned: bool = False
-    ) -> Verified | None:
+    ) -> "Verified | None":
         """The signature of `manifest` with the torrent `info_hash` (None: without one). None where no rule requires
         one, or a missing one is a warning, which may have been given (`warned`). Raises Untrusted."""
         rule = self._rule(manifest)
@@ -106,7 +108,7 @@ class SignatureCheck:
 
     async def _verdict(
         self, rule: TrustRule, manifest: Manifest, info_hash: str | None, given: Given, *, over_files: bool = True
-    ) -> SignatureVerdict:
+    ) -> "SignatureVerdict":
         """`over_files`: a statement over the files alone counts, too."""
         subject = replace(await self._subject(manifest, info_hash), over_files=over_files)
         kept = await asyncio.to_thread(signature_records(self.settings).statements, manifest.repo, manifest.commit)
@@ -122,7 +124,9 @@ class SignatureCheck:
             self._latest = manifest, await asyncio.to_thread(SignedSubject.of, manifest, None)
         return replace(self._latest[1], info_hash=info_hash)
 
-    def _judged(self, rule: TrustRule, subject: SignedSubject, statements: Given) -> SignatureVerdict:
+    def _judged(self, rule: TrustRule, subject: SignedSubject, statements: Given) -> "SignatureVerdict":
+        from p2pmodel.trust.signatures.verification import read_verifier  # noqa: PLC0415 - imports cryptography
+
         trust = self.settings.trust
         assert trust.allowed_signers is not None
         verifier = read_verifier(trust.allowed_signers, trust.revoked_signers)
@@ -137,7 +141,7 @@ class SignatureCheck:
             )
         return self._asked[key]
 
-    async def _record(self, manifest: Manifest, verified: Verified) -> None:
+    async def _record(self, manifest: Manifest, verified: "Verified") -> None:
         with suppress(LocalResource):  # without a usable state folder the coordinators are asked again
             records, vouched = signature_records(self.settings), vouched_commits(self.settings)
             await asyncio.to_thread(records.record, manifest.repo, manifest.commit, verified.signed)
@@ -170,7 +174,7 @@ class CheckedListings:
         return manifest
 
 
-def voucher_of_signer(verified: Verified) -> str:
+def voucher_of_signer(verified: "Verified") -> str:
     """How the voucher of a signature is named."""
     return f"{SIGNATURE} {printable(verified.signer.identity)}"
 

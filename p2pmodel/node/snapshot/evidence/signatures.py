@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from p2pmodel.coordinator.signature_messages import MAX_OWNER
+from p2pmodel.coordinator.catalog_messages import MAX_OF_OWNER
+from p2pmodel.coordinator.client.coordinators import Coordinator
+from p2pmodel.coordinator.client.publishing import PUBLISH_TIMEOUT
+from p2pmodel.coordinator.client.signatures import find_signatures, publish_signature
 from p2pmodel.core.content.manifest import Manifest
+from p2pmodel.errors import NotFound
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.sshsig import parse_signature
@@ -35,12 +39,12 @@ async def signed_once(
 def publishable(
     statements: Sequence[SignedStatement], manifest: Manifest, info_hashes: Sequence[str]
 ) -> tuple[SignedStatement, ...]:
-    """Those of `statements` over the torrents of `manifest`, or its files, that a coordinator accepts: as many as it
+    """The `statements` over the torrents of `manifest`, or its files, that a coordinator accepts: as many as it
     keeps of one publisher. Blocks for a moment.
 
     Each is signed by its own key. Whether that key may sign, the clients of the coordinator decide.
     """
-    return tuple(each for each in dict.fromkeys(statements) if _is_over(each, manifest, info_hashes))[:MAX_OWNER]
+    return tuple(each for each in dict.fromkeys(statements) if _is_over(each, manifest, info_hashes))[:MAX_OF_OWNER]
 
 
 def _is_over(candidate: SignedStatement, manifest: Manifest, info_hashes: Sequence[str]) -> bool:
@@ -69,3 +73,44 @@ def _signed_once(
 def _signed(manifest: Manifest, info_hashes: Sequence[str], path: Path, now: float) -> tuple[SignedStatement, ...]:
     key = read_signing_key(path)
     return tuple(SignedStatement.by(key, Statement.over(manifest, each, now)) for each in info_hashes)
+
+
+ASK_TIMEOUT = 5.0
+
+
+class KeptSignatures:
+    """The signatures of a torrent that this node publishes, for a coordinator that has lost them or never had them.
+
+    `known` came with the torrent; others come from the coordinators that have them. A node that publishes the torrent
+    alone would offer it unsigned, and nodes that require a signature would refuse it. None of them is trusted: each
+    node verifies what it uses.
+    """
+
+    def __init__(self, metainfo: Metainfo, known: Sequence[SignedStatement] = ()) -> None:
+        self._metainfo = metainfo
+        self._known = tuple(known)
+
+    async def known(self) -> tuple[SignedStatement, ...]:
+        """The statements that are published with the torrent."""
+        return await self._publishable(self._known)
+
+    async def learn(self, coordinators: Sequence[Coordinator]) -> bool:
+        """Take what `coordinators` have, and return whether that is anything."""
+        manifest = self._metainfo.manifest
+        found = await find_signatures(manifest.repo, manifest.commit, coordinators, ASK_TIMEOUT)
+        self._known = await self._publishable((*self._known, *found))
+        return bool(found)
+
+    async def keep_at(self, coordinator: Coordinator) -> None:
+        """Learn from `coordinator`, and publish what is known where it has nothing. Raises as `publish_signature`."""
+        if await self.learn([coordinator]):
+            return
+        for signed in await self.known():
+            try:
+                await publish_signature(coordinator, signed, timeout=PUBLISH_TIMEOUT)
+            except NotFound:  # it is of an earlier version
+                return
+
+    async def _publishable(self, statements: Sequence[SignedStatement]) -> tuple[SignedStatement, ...]:
+        known = self._metainfo
+        return await asyncio.to_thread(publishable, statements, known.manifest, [known.info_hash])

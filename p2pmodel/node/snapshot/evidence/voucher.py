@@ -21,9 +21,8 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Contradicted, LocalResource, Offline, P2PModelError, Unconfirmed
 from p2pmodel.origin.lookup import Listing
 from p2pmodel.origin.origin import Origin
-from p2pmodel.store.imports.importer import commit_of
-from p2pmodel.store.state.refused_torrents import RefusedTorrents
-from p2pmodel.store.state.vouched_commits import VouchedCommit, VouchedCommits
+from p2pmodel.store.importer import commit_of
+from p2pmodel.store.state.judgements import RefusedTorrents, VouchedCommit, VouchedCommits
 
 RECORD = "record"
 COMMIT = "commit"

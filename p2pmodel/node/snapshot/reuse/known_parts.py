@@ -16,7 +16,7 @@ from p2pmodel.errors import P2PModelError
 from p2pmodel.node.snapshot.reuse.placements import OldRange, gaps, known_parts, matching
 from p2pmodel.node.snapshot.reuse.reused_pieces import MARGIN, OldFiles, PieceReuse, worth_keeping
 from p2pmodel.node.snapshot.reuse.revisions import SHARD, OldRevision
-from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.swarm.torrents import Metainfo
 
 COMPARED = 64 * KIB

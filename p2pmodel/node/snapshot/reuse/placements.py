@@ -24,11 +24,11 @@ class OldRange:
 
     @property
     def end(self) -> int:
-        """Where it ends in the new file."""
+        """The end of the range in the new file."""
         return self.offset + self.length
 
     def part(self, offset: int, end: int) -> "OldRange":
-        """What lies between `offset` and `end` of the new file."""
+        """The part of the range between `offset` and `end` of the new file."""
         first, last = max(offset, self.offset), min(end, self.end)
         return OldRange(first, last - first, self.source, self.start + first - self.offset)
 

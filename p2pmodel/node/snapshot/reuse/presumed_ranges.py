@@ -22,9 +22,9 @@ from p2pmodel.node.snapshot.reuse.reused_pieces import MARGIN, OldFiles
 from p2pmodel.node.snapshot.reuse.revisions import MAX_HEADER, SHARD, OldRevision, other_revisions
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.clones import copy_range
+from p2pmodel.store.files.file_system import copy_range
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.partial_file import PartialFile
-from p2pmodel.store.files.regular import open_regular
 
 LEAST = 4 * MIB
 """Bytes of the smallest file, or rest of one, that is worth the requests."""
@@ -126,7 +126,7 @@ class FileReuse:
     async def _unchanged(
         self, file: ManifestFile, revision: OldRevision, old: Sequence[OldRange]
     ) -> Sequence[OldRange]:
-        """Those of the tensors `old` that have not changed, as far as samples show."""
+        """The tensors among `old` that have not changed, as far as samples show."""
         count = min(SAMPLES, len(old))
         chosen = [old[number * len(old) // count] for number in range(count)]
         first = chosen[:: max(1, count // FIRST)]

@@ -25,9 +25,9 @@ from p2pmodel.node.snapshot.reuse.revisions import (
     read_tensors,
 )
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.clones import copy_range
+from p2pmodel.store.files.file_system import copy_range
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.parallel import Count, ignore
-from p2pmodel.store.files.regular import open_regular
 from p2pmodel.swarm.torrents import Metainfo
 
 SAMPLES = 32
@@ -43,7 +43,7 @@ second or so."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reused:
+class CopiedPieces:
     """The pieces that were copied, and those of the header without which no tensor can be matched."""
 
     pieces: frozenset[int] = frozenset()
@@ -51,7 +51,7 @@ class Reused:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ReusableParts:
     """What older revisions have of one file: `pieces`, and `parts` of further ones in bytes. `saw_tensors`: whether the
     tensors of the file were known for that."""
 
@@ -69,15 +69,15 @@ class PieceReuse:
         self._guard = threading.Lock()
         self._found: list[OldRevision] | None = None
 
-    def copy(self, span: FileSpan, staged: Path, have: frozenset[int], count: Count = ignore) -> Reused:
+    def copy(self, span: FileSpan, staged: Path, have: frozenset[int], count: Count = ignore) -> CopiedPieces:
         """Copy pieces of `span` that are not in `have` to the file `staged`, made if one may fit. Returns those that
         fit; fewer if the disk fails or is full."""
         if span.piece_count < 2 or len(have) == span.piece_count:
-            return Reused()
+            return CopiedPieces()
         found: set[int] = set()
         with suppress(OSError):
             self._copy(span, staged, have, found, count)
-        return Reused(frozenset(found), self._header_first(span, staged, have | found))
+        return CopiedPieces(frozenset(found), self._header_first(span, staged, have | found))
 
     def measure(
         self,
@@ -87,13 +87,13 @@ class PieceReuse:
         count: Count = ignore,
         *,
         before: frozenset[int] = frozenset(),
-    ) -> Measured:
+    ) -> ReusableParts:
         """What `copy` would copy, and what of further pieces need not be requested, if the new file has these
         `tensors`. Without them, those of an older file count if the beginning is the same. `before`: pieces that were
         found before. Nothing is written."""
         found = set(before)
         if span.piece_count < 2:
-            return Measured()
+            return ReusableParts()
         with ExitStack() as stack:
             for revision in self.revisions():
                 copies = _PieceCopies(self._metainfo, OldFiles(revision, stack), None, count)
@@ -102,7 +102,7 @@ class PieceReuse:
         if tensors is None and span.first_piece in have | found:
             tensors = self._same_tensors(span)
         parts = [self._parts(revision, span, tensors, have, found) for revision in self.revisions() if tensors]
-        return Measured(frozenset(found), max(parts, default=0), saw_tensors=tensors is not None)
+        return ReusableParts(frozenset(found), max(parts, default=0), saw_tensors=tensors is not None)
 
     def _same_tensors(self, span: FileSpan) -> list[StoredTensor] | None:
         """The tensors of the older file at the same path, if it has the same size."""

@@ -11,7 +11,7 @@ from p2pmodel.core.content.shard_header import LENGTH, StoredTensor, header_leng
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.os_errors import translated
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.regular import open_regular
+from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.staging import unfinished_commits
 
 MOST_REVISIONS = 8

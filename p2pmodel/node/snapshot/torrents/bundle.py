@@ -17,26 +17,26 @@ from p2pmodel.coordinator.client.signatures import find_signatures
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import printable
-from p2pmodel.core.sizes import counted
 from p2pmodel.core.tasks import in_thread
-from p2pmodel.errors import EntryNotFound, IntegrityError, InvalidInput, LocalResource
+from p2pmodel.errors import IntegrityError, InvalidInput, LocalResource
 from p2pmodel.node.reporter import Count, Reporter, reported
 from p2pmodel.node.snapshot.evidence.content_check import check_contents
 from p2pmodel.node.snapshot.evidence.second_opinion import SecondOpinion
 from p2pmodel.node.snapshot.evidence.signature_check import signature_records
 from p2pmodel.node.snapshot.evidence.signatures import signed_once
+from p2pmodel.node.snapshot.local import not_cached
 from p2pmodel.node.snapshot.lock import downloading
 from p2pmodel.node.snapshot.resolve import confirmed_torrent
+from p2pmodel.node.snapshot.target import statements_in
 from p2pmodel.node.snapshot.torrents.torrent_builder import TorrentBuilder
-from p2pmodel.node.snapshot.torrents.torrent_file import statements_in
 from p2pmodel.node.snapshot.torrents.torrent_names import names_of
 from p2pmodel.origin.origin import Origin
-from p2pmodel.store.bundles.archive import Bundle, BundledFile, open_bundle, write_bundle
+from p2pmodel.store.bundles import Bundle, BundledFile, open_bundle, write_bundle
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.files.partial_file import PartialFile
 from p2pmodel.store.publish import check_publish_space, publish_blob, publish_snapshot
 from p2pmodel.swarm.torrents import parse
-from p2pmodel.trust.contents.policy import ContentPolicy
+from p2pmodel.trust.content_policy import ContentPolicy
 from p2pmodel.trust.signatures.statement import written
 
 _READ = 4 << 20
@@ -183,8 +183,5 @@ class BundleImport:
 def _blobs(repo: RepoCache, manifest: Manifest) -> list[tuple[ManifestFile, Path]]:
     lacking = repo.lacking(manifest.files)
     if lacking:
-        raise EntryNotFound(
-            f"{counted(len(lacking), 'file')} of {manifest.repo}@{manifest.commit} are not in the cache",
-            hint=f"run 'p2pmodel fetch {manifest.repo}@{manifest.commit}' first",
-        )
+        raise not_cached(manifest, *lacking)
     return [(file, blob) for file in manifest.files if (blob := repo.blob(file)) is not None]

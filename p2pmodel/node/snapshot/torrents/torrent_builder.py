@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from p2pmodel.coordinator.tokens import without_key
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import is_ip, is_reachable
-from p2pmodel.errors import BadTorrent, EntryNotFound, IntegrityError, RevisionNotFound
+from p2pmodel.errors import BadTorrent, IntegrityError
 from p2pmodel.node.reporter import Reporter, reported
+from p2pmodel.node.snapshot.local import cached_manifest, not_cached
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files.hashing import hash_snapshot
+from p2pmodel.store.files.hashing import hash_snapshot, v1_pieces
 from p2pmodel.store.files.parallel import Count, default_jobs, in_parallel
-from p2pmodel.store.files.v1_pieces import v1_pieces
-from p2pmodel.store.snapshots.commit_lookup import find_commit
 from p2pmodel.store.verify import adoptable, rehash
 from p2pmodel.swarm.torrents import Format, build, parse
 from p2pmodel.swarm.urls import TRACKER_SCHEMES, WEB_SCHEMES, check_url, webseed_url
@@ -54,13 +54,15 @@ class TorrentBuilder:
     async def build(
         self, formats: Sequence[Format], *, trackers: Sequence[str] = (), endpoints: Sequence[str] = ()
     ) -> dict[Format, bytes]:
-        """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as web seeds.
+        """The .torrent bytes by format, v2 always among them, with the mirrors at `endpoints` as web seeds. One of a
+        private swarm has no announce keys: its nodes announce with their own, and no other client joins it.
 
         Raises EntryNotFound when the cache lacks a file, IntegrityError when a file proves damaged. Hashes in threads
         and reports progress.
         """
         trees = await self._trees()
         built: dict[Format, bytes] = {}
+        trackers = trackers if self._authority is None else list(map(without_key, trackers))
         for form in _distinct("v2", *formats):
             pieces = await self._v1_pieces(form) if form != "v2" else None
             shared = _for_others(endpoints, trackers)
@@ -125,9 +127,7 @@ class TorrentBuilder:
         for file in files:
             blob = self._repo.blob(file)
             if blob is None:
-                raise EntryNotFound(
-                    f"{file.path} of {self._manifest.repo} is not in the cache", hint="run 'p2pmodel seed' or 'fetch'"
-                )
+                raise not_cached(self._manifest, file)
             found.append((file, blob))
         return found
 
@@ -166,10 +166,7 @@ async def create_torrent(
     for url in endpoints:
         check_url(url, WEB_SCHEMES, "endpoint")
     repo = await asyncio.to_thread(cache.known, ref.repo)
-    commit = await asyncio.to_thread(find_commit, repo, ref.revision)
-    manifest = await asyncio.to_thread(repo.manifest, commit) if commit else None
-    if manifest is None:
-        raise RevisionNotFound(f"{ref} is not in the cache {cache.root}", hint=f"run 'p2pmodel fetch {ref}' first")
+    manifest = await asyncio.to_thread(cached_manifest, cache, ref)
     progress = reporter or Reporter()
     await _check(repo, manifest, progress)
     built = await TorrentBuilder(repo, manifest, progress, authority=authority, proves=proves).build(
@@ -183,10 +180,7 @@ async def _check(repo: RepoCache, manifest: Manifest, reporter: Reporter) -> Non
 
     def work(file: ManifestFile, counted: Count) -> None:
         if repo.blob(file) is None:
-            raise EntryNotFound(
-                f"{file.path} of {manifest.repo}@{manifest.commit} is not in the cache",
-                hint=f"run 'p2pmodel fetch {manifest.repo}@{manifest.commit}' first",
-            )
+            raise not_cached(manifest, file)
         if adoptable(repo, file, counted) is None:
             raise _damaged(manifest, file)
 

@@ -84,7 +84,7 @@ def test_nodes_that_do_not_become_ready_are_an_error(cli: CommandLine, kubectl: 
     [
         (("bootstrap", "org/model", "--hosts", "k8s"), "needs the image"),
         ((*RUN, "--seeders", "2"), "--seeders is not for --hosts k8s"),
-        ((*RUN, "--node-selector", "gpu"), "is not a label"),
+        ((*RUN, "--node-selector", "gpu"), "is not a node label"),
         ((*RUN, "--apply", "--form", "kserve"), "form cluster"),
         (("bootstrap", "org/model", "--hosts", "gpu1", "--apply"), "--apply is for --hosts k8s"),
     ],

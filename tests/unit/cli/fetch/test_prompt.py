@@ -13,6 +13,7 @@ from p2pmodel.errors import InvalidInput
 from p2pmodel.loading.answers import chat
 from p2pmodel.loading.answers.chat import ChatAnswer
 from p2pmodel.loading.options import LoadOptions
+from tests.support.eventually import PATIENCE
 from tests.support.tiny_models import copy_of, dense, images, thinking
 
 __all__ = ["dense", "images", "thinking"]
@@ -122,5 +123,7 @@ def test_torch_is_imported_by_the_call_alone() -> None:
         "import sys, p2pmodel.cli.fetch.prompt as a; a.check('hi', None, a.LoadOptions('cpu'));"
         "print(sorted({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=4 * PATIENCE, check=True
+    )
     assert done.stdout == "[]\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from p2pmodel.cli.serving.fetched_model import BroughtModel, FetchedModel, ModelReports, _reported
+from p2pmodel.cli.serving.fetched_model import FetchedModel, ModelReports, ReportedModel, _reported
 from p2pmodel.core.progress.views import EngineState
 from p2pmodel.errors import IntegrityError, P2PModelError
 from p2pmodel.node.reporter import Reporter
@@ -27,16 +27,16 @@ class RecordedReports(ModelReports):
 class ReadyFetch:
     """A fetch that has its model already."""
 
-    brought: BroughtModel
+    brought: ReportedModel
 
-    async def bring(self, reporter: Startup, *, on_verified, on_progress) -> BroughtModel:
+    async def bring(self, reporter: Startup, *, on_verified, on_progress) -> ReportedModel:
         on_verified()
         return self.brought
 
 
 async def test_a_served_model_is_reported_until_it_is_gone() -> None:
     reports, loaded = RecordedReports(), []
-    brought = BroughtModel(ScriptedModel(), reports)
+    brought = ReportedModel(ScriptedModel(), reports)
     source, startup = FetchedModel(ReadyFetch(brought), loaded.append), Startup("org/model", Reporter())
     assert await source.bring(startup) is brought.model
     assert (startup.phase, loaded) == ("loading", [brought.model])

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from p2pmodel.cli.terminal import console
+from p2pmodel.cli.terminal.bars import _FileBars
 from p2pmodel.cli.terminal.console import Style, describe, describe_load, reporting
-from p2pmodel.loading.arrival.progress import LoadProgress
+from p2pmodel.loading.options import LoadProgress
 from p2pmodel.node.reporter import FileProgress, Progress
 
 MIB = 1 << 20
@@ -283,7 +284,7 @@ def test_on_a_terminal_files_on_their_way_have_bars(clock: Clock, monkeypatch: p
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     with reporting("files", quiet=False) as reporter:
-        assert isinstance(reporter, console._FileBars)
+        assert isinstance(reporter, _FileBars)
         bars = reporter._bars._bars
         reporter.files(lambda: (FileProgress("a", 100, 50), FileProgress("b", 5, 0), FileProgress("c", 9, 9)))
         reporter.progress(Progress("downloading", 114, 59))

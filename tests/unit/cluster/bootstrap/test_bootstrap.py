@@ -12,7 +12,7 @@ from p2pmodel.cluster.bootstrap import report
 from p2pmodel.cluster.bootstrap.bootstrap import Bootstrap, take_down
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
 from p2pmodel.cluster.bootstrap.roster import Roster
-from p2pmodel.cluster.carried_settings import CarriedSettings
+from p2pmodel.cluster.carried import CarriedSettings
 from p2pmodel.cluster.launcher import Completed, HostRefused, HostUnreachable, ServiceSpec, ServiceState
 from p2pmodel.cluster.launchers.memory import MemoryDaemon, MemoryHost, MemoryLauncher
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -26,6 +26,7 @@ from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.content.names import Reference, RepoId
+from p2pmodel.core.progress.views import TransferView
 from p2pmodel.errors import InvalidInput, P2PModelError
 from p2pmodel.http.server import serving
 
@@ -35,7 +36,7 @@ MANIFEST = Manifest(REF.repo, COMMIT, (ManifestFile("model.safetensors", 1000, "
 MEMBER, PUBLISHER = "m" * 16, "p" * 16
 
 
-def doctor(outcome: str = "ok", name: str = "disk") -> Callable[[Sequence[str], bytes], Completed]:
+def doctor(outcome: str = "ok", name: str = "disk", *, apart: str = "") -> Callable[[Sequence[str], bytes], Completed]:
     def program(command: Sequence[str], _stdin: bytes) -> Completed:
         assert command[1] == "doctor"
         checks = [{"name": name, "outcome": outcome, "found": "10 GB free", "hint": ""}]
@@ -44,6 +45,7 @@ def doctor(outcome: str = "ok", name: str = "disk") -> Callable[[Sequence[str], 
             "seconds": 1.0,
             "snapshot": {"missing": 1000, "staged": 0},
             "checks": checks,
+            "node": {"link": None, "mirrors": [], "apart": apart},
         }
         return Completed(0 if outcome == "ok" else 7, json.dumps(plain).encode(), b"")
 
@@ -267,6 +269,81 @@ async def test_only_hosts_that_mirror_measure_the_mirrors(coordinator: Coordinat
         assert ["--measure" in seen[each.name] for each in hosts] == measured
 
 
+SEEDS = json.dumps({"phase": "seeding", "done": 1000, "total": 1000, "download_rate": 0})
+
+
+async def test_the_hosts_assemble_the_snapshot_and_a_seeder_publishes_it_beside_them(coordinator: Coordinator) -> None:
+    launcher = MemoryLauncher(host("gpu1"), host("gpu2"))
+    launcher.hosts["gpu1"].logs["seed"] = SEEDS
+    _, roster, screen = await run(launcher, coordinator, seeders=1)
+    assert [entry.stage for entry in roster.done] == ["ready", "ready"]
+    assert "--assemble" in launcher.hosts["gpu1"].services["seed"].command
+    assert "seed" not in launcher.hosts["gpu2"].services
+    assert "mirroring" not in roster.spent
+    assert roster.notes == []
+    assert screen.stages[-1].startswith("fetching")
+
+
+async def test_a_seeder_that_ends_is_started_once_more_and_then_named(coordinator: Coordinator) -> None:
+    only = host("gpu1")
+    only.daemon.rounds = 2
+    began: list[ServiceSpec] = []
+
+    async def end() -> None:
+        async with asyncio.timeout(60):
+            while len(began) < 2:
+                await asyncio.sleep(0.01)
+                if "seed" in only.services:
+                    began.append(only.services["seed"])
+                    only.ended("seed")
+                    only.logs["seed"] = '{"phase": "finding"}\nno mirror answers'
+
+    (plan, roster, _), _ = await asyncio.gather(run(MemoryLauncher(only), coordinator, seeders=1), end())
+    assert roster.notes == ["gpu1 does not seed the snapshot: its seeder ended: no mirror answers"]
+    assert report.verdict(plan, roster, "") is None
+
+
+async def test_where_a_host_can_take_no_part_in_an_assembly_one_copy_is_mirrored_first(
+    coordinator: Coordinator,
+) -> None:
+    first, private = host("gpu1"), MemoryHost("gpu2")
+    private.programs["p2pmodel"] = doctor(apart="its swarm is private")
+    fetched: list[TransferView] = []
+
+    async def end() -> None:
+        async with asyncio.timeout(60):
+            while "seed" not in first.services:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        fetched.extend([*await first.daemon.transfers(), *await private.daemon.transfers()])
+        assert "--assemble" not in first.services["seed"].command
+        first.ended("seed")
+
+    (_, roster, screen), _ = await asyncio.gather(run(MemoryLauncher(first, private), coordinator, seeders=1), end())
+    assert fetched == []
+    assert "mirroring on gpu1" in screen.stages
+    assert roster.notes[0] == "gpu2: its swarm is private, so one copy was mirrored first"
+    assert len(roster.done) == 2
+
+
+async def test_all_hosts_measure_the_mirrors_where_their_samples_are_a_small_part_of_a_copy() -> None:
+    names = tuple(f"gpu{number}" for number in range(8))
+    for size, measuring in ((8 * 4 << 20, 1), (100 * 8 * 4 << 20, 8)):
+        manifest = Manifest(REF.repo, COMMIT, (ManifestFile("model.safetensors", size, "a" * 40, "b" * 64),))
+        assert len(BootstrapPlan(REF, manifest, names, CoordinatorPlace("gpu1")).measuring) == measuring
+
+
+def test_the_estimate_is_of_the_slowest_link_and_of_the_mirrors_to_all_hosts_together() -> None:
+    roster = Roster.of(["gpu1", "gpu2"])
+    assert roster.estimate is None
+    for entry in roster.entries.values():
+        entry.stage, entry.missing, entry.mirrors = "passed", 1000, LinkRate(5, "measured")
+    assert roster.estimate == pytest.approx(1.3 * 1000 / 10)
+    roster.entries["gpu2"].link = 4.0
+    assert roster.estimate == pytest.approx(1.3 * 1000 / 4)
+    roster.entries["gpu1"].mirrors = None
+    assert roster.estimate == pytest.approx(1.3 * 1000 / 4)
+
+
 async def test_the_record_has_hosts_that_were_ready_before(coordinator: Coordinator) -> None:
     launcher = MemoryLauncher(host("gpu1"), host("gpu2"))
     await run(MemoryLauncher(launcher.hosts["gpu1"]), coordinator)
@@ -335,7 +412,7 @@ async def test_a_host_that_only_the_coordinator_hears_is_waited_for(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("p2pmodel.cluster.bootstrap.bootstrap.SILENT_SECONDS", 0.2)
-    monkeypatch.setattr("p2pmodel.cluster.bootstrap.node_news.STILL", 0.0)
+    monkeypatch.setattr("p2pmodel.cluster.bootstrap.rollout_link.STILL", 0.0)
     full = host("gpu1")
     full.daemon.rounds = 10**9
 
@@ -450,7 +527,8 @@ async def test_the_record_has_the_rate_of_the_mirrors_that_the_preflight_found(
 
     def program(command: Sequence[str], stdin: bytes) -> Completed:
         plain = json.loads(doctor()(command, stdin).out)
-        return Completed(0, json.dumps(plain | {"node": {"mirrors": mirrors}}).encode(), b"")
+        plain["node"]["mirrors"] = mirrors
+        return Completed(0, json.dumps(plain).encode(), b"")
 
     named.programs["p2pmodel"] = program
     _, roster, _ = await run(MemoryLauncher(named), coordinator)

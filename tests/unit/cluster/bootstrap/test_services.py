@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from p2pmodel.cluster.bootstrap.fan_out import FanOut
 from p2pmodel.cluster.bootstrap.plan import BootstrapPlan, CoordinatorPlace
+from p2pmodel.cluster.bootstrap.roster import FanOut
 from p2pmodel.cluster.bootstrap.services import COORDINATOR, SEEDER, ClusterServices, seeder_progress
 from p2pmodel.cluster.launcher import Completed, HostUnreachable, ServiceSpec
 from p2pmodel.cluster.launchers.memory import MemoryHost, MemoryLauncher
@@ -108,7 +108,7 @@ async def test_the_seeder_of_another_model_gives_way_and_the_coordinator_stays(c
     await host.start(ServiceSpec(SEEDER, ("p2pmodel", "seed", "org/other")))
     launcher = MemoryLauncher(host)
     services = services_of(launcher, CoordinatorPlace("gpu1"), coordinator)
-    await services._seeder_on(host)
+    await services._seeder_on(host, assemble=False)
     assert str(REF) in host.services[SEEDER].command
     for endpoint in ("http://a.site", "http://b.site"):
         plan = BootstrapPlan(

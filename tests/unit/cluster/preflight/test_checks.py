@@ -4,8 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from p2pmodel.cluster.preflight.checks import SPARE, Diagnosed, diagnosed, estimate, words
-from p2pmodel.cluster.preflight.facts import DaemonFact, GpuFact, NodeFacts, PortFact, SnapshotNeed, SourceFact
+from p2pmodel.cluster.preflight.checks import (
+    SPARE,
+    DaemonFact,
+    GpuFact,
+    NodeFacts,
+    PortFact,
+    PreflightReport,
+    SnapshotNeed,
+    SourceFact,
+    diagnosed,
+    estimate,
+    words,
+)
 
 GB = 10**9
 FACTS = NodeFacts(
@@ -30,7 +41,7 @@ FACTS = NodeFacts(
 NEED = SnapshotNeed("org/model", "a" * 40, size=20 * GB, missing=20 * GB, staged=0, weights=19 * GB)
 
 
-def judged(facts: NodeFacts = FACTS, need: SnapshotNeed | None = NEED, *, load: bool = False) -> Diagnosed:
+def judged(facts: NodeFacts = FACTS, need: SnapshotNeed | None = NEED, *, load: bool = False) -> PreflightReport:
     return diagnosed(facts, need, version="1.0", load=load)
 
 

@@ -76,8 +76,24 @@ def test_the_ports_of_private_swarms_are_looked_at_where_there_are_any(
     assert found == addresses
 
 
+def test_the_ports_of_further_engines_are_looked_at(tmp_path: Path) -> None:
+    settings = Settings(cache_dir=tmp_path, mirrors=(), swarm={"listen": "10.255.255.1:7000", "engines": 3})
+    found = {each.address: each.fixed for each in machine.ports(settings) if "engine" in each.use}
+    assert found == {"10.255.255.1:7004": False, "10.255.255.1:7005": False}
+
+
 def test_each_content_that_is_missing_counts_once(tmp_path: Path) -> None:
     weights = [ManifestFile(f"{n}.safetensors", 1000, "a" * 40, "b" * 64) for n in range(2)]
     manifest = Manifest(RepoId("org/model"), "c" * 40, (*weights, ManifestFile("config.json", 10, "d" * 40)))
     need = machine.need_of(HubCache(tmp_path), manifest)
     assert (need.size, need.missing, need.staged, need.weights) == (2010, 1010, 0, 2000)
+
+
+def test_the_port_for_other_zones_is_looked_at_where_there_is_a_zone(tmp_path: Path) -> None:
+    def found(**swarm: object) -> list[str]:
+        settings = Settings(cache_dir=tmp_path, mirrors=(), swarm={"listen": "10.255.255.1:6881", **swarm})
+        return [each.address for each in machine.ports(settings) if "zones" in each.use]
+
+    assert found() == []
+    assert found(zone="a") == ["10.255.255.1:6880"]
+    assert found(zone="a", piece_port=7005) == ["10.255.255.1:7005"]

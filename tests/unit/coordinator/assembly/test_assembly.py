@@ -5,7 +5,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.assembly.assembly import BACK_WITHIN, CLAIM_FOR, Assembly, assembly_layout
+from p2pmodel.coordinator.assembly.assembly import BACK_WITHIN, CLAIM_FOR, Assembly
+from p2pmodel.coordinator.assembly.partial_torrents import assembly_layout
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.content.merkle import piece_hash

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.assembly.messages import (
@@ -50,6 +50,7 @@ def test_a_malformed_manifest(text: str) -> None:
         parse_manifest(text)
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_malformed_roots(roots: object) -> None:
     plain = json.loads(update_text(Demand(0, from_seeders=False), 8, {})) | {"roots": roots}

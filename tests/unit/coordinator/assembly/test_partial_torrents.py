@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pmodel.coordinator.assembly import partial_torrents
-from p2pmodel.coordinator.assembly.assembly import Assembly, assembly_layout
+from p2pmodel.coordinator.assembly.assembly import Assembly
 from p2pmodel.coordinator.assembly.partial_torrents import (
     MAX_PARTIAL_TORRENTS,
     MIN_BYTES,
+    assembly_layout,
     partial_torrent_bytes,
     partial_trees,
     roots_in,

@@ -3,7 +3,9 @@
 import pytest
 
 from p2pmodel.coordinator.leases.demand import Demand
+from p2pmodel.coordinator.leases.lease_counts import MOST_OF_ADDRESS
 from p2pmodel.coordinator.leases.leases import Leases
+from p2pmodel.coordinator.leases.peer import UNPROVEN
 from p2pmodel.coordinator.leases.seats import LATE_AT_LEAST
 from p2pmodel.core.content.bitfield import bits_of
 from tests.support.lease_swarm import HONEST_ADDRESS, PIECE, HostilePeers, LeaseSwarm
@@ -101,7 +103,15 @@ def test_reported_leases_are_adopted_up_to_a_bound() -> None:
     leases.update("a", lacks(0, want=0), 0.0)
     everything = Demand((1 << 1000) - 1, from_seeders=True, want=1 << 40, leased=(1 << 1000) - 1)
     leases.update("hostile", everything, 0.0)
-    assert len(leases.grant(0.0)["hostile"].pieces) <= 20
+    assert len(leases.grant(0.0)["hostile"].pieces) <= UNPROVEN
+
+
+def test_many_peers_of_one_address_adopt_half_of_the_pieces_at_most() -> None:
+    leases = Leases(1000, 1000 * PIECE)
+    for number in range(50):
+        mine = bits_of(range(20 * number, 20 * number + 20))
+        leases.update(f"hostile{number}", Demand((1 << 1000) - 1, from_seeders=True, leased=mine), 0.0, address="one")
+    assert sum(len(peer.leased) for peer in leases._peers.values()) <= MOST_OF_ADDRESS
 
 
 def test_what_a_peer_that_never_delivers_says_of_others_does_not_harm_their_record() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientSession, WSMsgType
 
-from p2pmodel.config.sections.access import AccessRule, AccessSettings
+from p2pmodel.config.sections.trust import AccessRule, AccessSettings
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
@@ -19,12 +19,10 @@ from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.http.server import serving
 from p2pmodel.swarm import bencode
 from p2pmodel.trust.access import machine_tokens
-from p2pmodel.trust.access.authoriser import Authoriser
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.authoriser import Authoriser, ClientAccess
 from p2pmodel.trust.access.machine_tokens import MachineTokens
 from p2pmodel.trust.access.policy import AccessPolicy
-from p2pmodel.trust.audit.audit_log import AuditLog, lines_of
-from p2pmodel.trust.audit.trail import AuditTrail
+from p2pmodel.trust.audit_log import AuditLog, AuditTrail, lines_of
 from tests.support.coordinators import tokens
 from tests.support.eventually import PATIENCE
 from tests.support.torrent_files import torrent_of

@@ -12,7 +12,6 @@ from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgTy
 
 from p2pmodel.config.sections.coordinator import QuotaSettings
 from p2pmodel.coordinator.assembly import partial_torrents
-from p2pmodel.coordinator.assembly.assembly import assembly_layout
 from p2pmodel.coordinator.assembly.messages import (
     MAX_MANIFEST,
     PART,
@@ -21,14 +20,14 @@ from p2pmodel.coordinator.assembly.messages import (
     manifest_text,
     update_text,
 )
-from p2pmodel.coordinator.assembly.partial_torrents import roots_in
+from p2pmodel.coordinator.assembly.partial_torrents import assembly_layout, roots_in
 from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage, parse_message
 from p2pmodel.coordinator.server.app import PublicAddress, coordinator_app
+from p2pmodel.coordinator.server.assembly_routes import ManifestTurns
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.catalog_folder import CatalogFolder
 from p2pmodel.coordinator.server.catalog.publication import read_publication
-from p2pmodel.coordinator.server.manifest_turns import ManifestTurns
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.content.bitfield import bits_of

@@ -9,15 +9,16 @@ from urllib.parse import quote_from_bytes
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSCloseCode, WSMsgType
 
-from p2pmodel.coordinator.complaints import pieces_in
 from p2pmodel.coordinator.leases import leases
-from p2pmodel.coordinator.leases.demand import Complaint, Demand
+from p2pmodel.coordinator.leases.demand import Complaint, Crossing, Demand
 from p2pmodel.coordinator.leases.messages import CoordinatorMessage, demand_text, parse_message
-from p2pmodel.coordinator.server import sessions
+from p2pmodel.coordinator.server import expected, sessions
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
+from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.tracker import Tracker
+from p2pmodel.coordinator.tracker.announce_texts import pieces_in
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.http.server import serving
@@ -72,6 +73,12 @@ class Rig:
         async with self.session.ws_connect(f"{self.url}/leases/{info_hash}", params=query, max_msg_size=0) as socket:
             yield Peer(socket)
 
+    async def get_torrent(self) -> None:
+        """Get the torrent from the catalog, as a node does that is about to join."""
+        query = {"repo": str(PUBLICATION.repo), "revision": PUBLICATION.commit}
+        async with self.session.get(f"{self.url}/catalog", params=query) as response:
+            assert response.status == 200
+
     async def refused(self, path: str) -> tuple[int, str]:
         headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
         async with self.session.get(self.url + path, headers=headers) as response:
@@ -79,10 +86,14 @@ class Rig:
 
 
 @asynccontextmanager
-async def coordinator(token: str | None = None, *, budget: float = 0.0, grace: float = 0.5) -> AsyncIterator[Rig]:
+async def coordinator(
+    token: str | None = None, *, budget: float = 0.0, grace: float = 0.5, probes: ConnectionProbes | None = None
+) -> AsyncIterator[Rig]:
     catalog, sources = Catalog(), Sources(time.monotonic)
     await catalog.publish(PUBLICATION)
-    app = coordinator_app(Tracker(), catalog, credentials=tokens(token), sources=sources, origin_budget=budget)
+    app = coordinator_app(
+        Tracker(probes=probes), catalog, credentials=tokens(token), sources=sources, origin_budget=budget
+    )
     async with ClientSession() as session, serving(app, "127.0.0.1", 0, grace=grace) as base:
         yield Rig(base, session, sources)
 
@@ -117,6 +128,40 @@ async def test_a_new_seeder_is_sent_also_with_unchanged_leases() -> None:
         rig.sources.add(HASH, Source("http://s.test", "t0ken"))
         await other.update(0)
         assert (await one.until(lambda answer: bool(answer.sources))).grant.pieces == (0,)
+
+
+async def test_a_peer_is_not_told_that_it_is_alone_while_another_client_has_just_got_the_torrent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expected, "WITHIN", 1000.0)
+    async with coordinator() as rig:
+        await rig.get_torrent()
+        async with rig.peer() as one:
+            await one.update(0)
+            assert (await one.granted(0)).grant.peers == 1, "it got the torrent itself"
+            await rig.get_torrent()
+            await one.update(0)
+            await one.until(lambda answer: answer.grant.peers == 2)
+
+
+async def test_a_peer_is_not_told_that_it_is_alone_while_another_one_may_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expected, "WITHIN", 1000.0)
+    async with coordinator() as rig:
+        async with rig.peer() as other:
+            await other.update(0)
+            await other.granted(0)
+            async with rig.peer() as one:
+                await one.update(1)
+                await one.until(lambda answer: answer.grant.peers == 2)
+        async with rig.peer() as one:
+            await one.update(0)
+            assert (await one.granted(0)).grant.peers == 1, "it may be the one that has left"
+            async with rig.peer():
+                pass
+            await one.update(0, 1, want=2)
+            assert (await one.granted(0, 1)).grant.peers == 2
 
 
 async def test_without_changes_no_message_is_sent() -> None:
@@ -263,6 +308,7 @@ async def test_a_peer_that_does_not_read_delays_no_other(monkeypatch: pytest.Mon
 
 async def test_a_peer_that_does_not_read_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(expected, "WITHIN", 0.0)
     async with coordinator() as rig, rig.peer() as deaf, rig.peer() as other, not_reading(deaf):
         answer = await more_than_sockets_hold(rig, deaf, other)
         while answer.grant.peers == 2:
@@ -331,3 +377,35 @@ async def test_a_complaint_reaches_the_accused_peer_with_its_next_announce() -> 
     assert isinstance(answer, dict)
     assert pieces_in(bytes(answer[b"warning message"]).decode()) == (0,)  # type: ignore[arg-type]
     assert b"warning" not in tracker.announce(announce, "10.0.0.8")
+
+
+async def test_nodes_of_two_zones_are_told_to_pull_from_each_other_once_the_coordinator_has_reached_them() -> None:
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    started = asyncio.start_server(serve, "127.0.0.1", 0)
+    async with coordinator(probes=ConnectionProbes()) as rig, await started as server:
+        port = str(server.sockets[0].getsockname()[1])
+        async with (
+            rig.peer(zone="a", pieces=port, peer="127.0.0.1:1", id="a") as one,
+            rig.peer(zone="b", pieces=port, peer="127.0.0.1:2", id="b") as other,
+            rig.peer(zone="b", pieces="1", peer="127.0.0.1:3", id="c") as unreachable,
+        ):
+            await one.update(1, held=1, token="t0ken")
+            await other.update(0, 1)
+            message = await other.until(lambda answer: bool(answer.grant.crossings))
+            assert message.grant.crossings == (Crossing(0, f"127.0.0.1:{port}", "t0ken"),)
+            await unreachable.update(0, 1)
+            assert (await unreachable.next_message()).grant.crossings is None
+
+
+async def test_a_node_beside_the_coordinator_is_named_by_its_port() -> None:
+    async with (
+        coordinator() as rig,
+        rig.peer(zone="a", pieces="7", peer="10.0.0.1:1", id="a") as one,
+        rig.peer(zone="b", pieces="7", peer="10.0.0.1:2", id="b") as other,
+    ):
+        await one.update(1, held=1)
+        await other.update(0, 1)
+        message = await other.until(lambda answer: bool(answer.grant.crossings))
+        assert message.grant.crossings == (Crossing(0, ":7"),)

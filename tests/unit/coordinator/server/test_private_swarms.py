@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
@@ -11,12 +12,13 @@ from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSClos
 from cryptography import x509
 from yarl import URL
 
-from p2pmodel.config.sections.access import AccessRule, AccessSettings
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings
+from p2pmodel.config.sections.trust import AccessRule, AccessSettings
 from p2pmodel.coordinator.private.messages import MembershipGrant, MembershipRequest, parse_membership, text_of
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
+from p2pmodel.coordinator.server.issued_record import IssuedRecord
 from p2pmodel.coordinator.server.private_swarms import PrivateSwarms
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.coordinator.tracker.sources import Source
@@ -24,12 +26,11 @@ from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import InvalidInput
 from p2pmodel.http.server import serving
 from p2pmodel.node.private.admitted import AdmittedAddresses
-from p2pmodel.swarm.admission_list import AdmissionList
 from p2pmodel.swarm.bencode import decode
-from p2pmodel.trust.access.authoriser import Authoriser
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.swarm.libtorrent.private_torrents import AdmissionList
+from p2pmodel.trust.access.authoriser import Authoriser, ClientAccess
 from p2pmodel.trust.access.policy import AccessPolicy
-from p2pmodel.trust.certificates.node_key import NodeKey
+from p2pmodel.trust.certificates import NodeKey
 from tests.support.coordinators import TOKEN, tokens
 from tests.support.eventually import PATIENCE
 from tests.support.swarm_certificates import new_authority
@@ -62,10 +63,12 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(authoriser: Authoriser | None = None, settings: PrivateSettings = SETTINGS) -> AsyncIterator[Rig]:
+async def running(
+    authoriser: Authoriser | None = None, settings: PrivateSettings = SETTINGS, record: IssuedRecord | None = None
+) -> AsyncIterator[Rig]:
     catalog = Catalog()
     await catalog.publish(PRIVATE, ["main"])
-    swarms = PrivateSwarms(catalog, settings, authority=AUTHORITY)
+    swarms = PrivateSwarms(catalog, settings, authority=AUTHORITY, record=record)
     clients = ClientAccess(authoriser or Authoriser())
     app = coordinator_app(Tracker(), catalog, credentials=tokens(TOKEN), private=swarms, clients=clients)
     async with serving(app, "127.0.0.1", 0) as url, ClientSession() as http:
@@ -124,6 +127,29 @@ async def test_the_certificates_of_a_revoked_node_are_withdrawn() -> None:
         rig.swarms.revoke(SETTINGS.model_copy(update={"revoked": ("10.0.0.1",)}))
         told = await until(stays, lambda grant: bool(grant.withdrawn))
         assert told.withdrawn == (f"{mine.serial_number:x}",)
+
+
+async def test_an_address_that_a_revoked_node_shares_is_for_http_alone_also_after_a_restart(tmp_path: Path) -> None:
+    """Both nodes connect from 127.0.0.1, and one of them is also at 10.0.0.1."""
+    record = IssuedRecord(tmp_path / "private-swarms")
+    revoked = SETTINGS.model_copy(update={"revoked": ("10.0.0.1",)})
+    async with running(record=record) as rig, rig.node("10.0.0.1") as gone, rig.node() as stays:
+        await until(stays, lambda grant: "10.0.0.1" in grant.admitted)
+        rig.swarms.revoke(revoked)
+        told = await until(stays, lambda grant: bool(grant.http_only))
+        assert (told.http_only, told.barred) == (("127.0.0.1",), ("10.0.0.1", "127.0.0.1"))
+        assert 0 < told.http_only_for <= SETTINGS.lifetime
+        assert await closed(gone) == WSCloseCode.POLICY_VIOLATION
+        async with rig.node("10.0.0.2") as late:
+            told = await until(late, lambda _: True)
+            assert (told.http_only, told.admitted) == (("127.0.0.1",), ("10.0.0.2",))
+    async with running(settings=revoked, record=IssuedRecord(tmp_path / "private-swarms")) as rig, rig.node() as again:
+        told = await until(again, lambda _: True)
+        assert (told.http_only, bool(told.withdrawn)) == (("127.0.0.1",), True)
+        assert told.http_only_for > 0
+        rig.swarms.revoke(SETTINGS)
+        told = await until(again, lambda grant: not grant.http_only)
+        assert (told.barred, told.http_only_for, told.withdrawn) == ((), 0, ())
 
 
 async def test_the_tracker_answers_at_addresses_of_members_alone_whatever_key_it_is_given() -> None:

@@ -13,7 +13,7 @@ from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.probes import ConnectionProbes
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.tracker.announces import Counts
+from p2pmodel.coordinator.tracker.tracked_swarm import Counts
 from p2pmodel.core.network.tokens import announce_key
 from p2pmodel.errors import AccessDenied, Forbidden, InvalidInput, NotFound
 from p2pmodel.http.server import serving
@@ -50,6 +50,15 @@ def test_answers_contain_the_intervals_and_the_minimum_is_never_longer() -> None
     assert (answer[b"interval"], answer[b"min interval"]) == (30, 5)
     answer = plain(tracker(interval=3).announce(announce(), "10.0.0.1"))
     assert (answer[b"interval"], answer[b"min interval"]) == (3, 3)
+
+
+def test_the_last_of_a_large_swarm_announces_itself_again_soon() -> None:
+    t = tracker()
+    for number in range(51):
+        few = plain(t.announce(announce(more="&event=started", port=7000 + number), f"10.0.1.{number}"))
+    assert few[b"interval"] == 30
+    assert plain(t.announce(announce(more="&event=started"), "10.0.0.1"))[b"interval"] == 4
+    assert plain(t.announce(announce(), "10.0.0.1"))[b"interval"] == 30
 
 
 def test_a_peer_is_listed_where_its_announce_came_from() -> None:

@@ -8,17 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from p2pmodel.coordinator.tracker.announces import (
-    MOST_ENDPOINTS,
-    SLOW_PACE,
-    Announce,
-    AnnounceAnswer,
-    Counts,
-    Event,
-    TrackedSwarms,
-    is_loopback,
-)
+from p2pmodel.coordinator.tracker.announces import MOST_ENDPOINTS, SLOW_PACE, AnnounceAnswer, TrackedSwarms
 from p2pmodel.coordinator.tracker.sources import Role
+from p2pmodel.coordinator.tracker.tracked_swarm import Announce, Counts, Event, is_loopback
 
 HASH = b"h" * 20
 INTERVAL = 30.0
@@ -205,6 +197,7 @@ def test_a_client_without_progress_gets_other_peers(
 ) -> None:
     for number in range(1, 200):
         rig.announce(number)
+    rig.announce(200, left=11)
     before = set(numbers(rig.announce(200, left=10, numwant=200)))
     rig.clock.now += seconds
     new = set(numbers(rig.announce(200, left=left, event=event, numwant=200))) - before
@@ -408,3 +401,13 @@ class SwarmsMachine(RuleBasedStateMachine):
 
 
 TestSwarmsMachine = SwarmsMachine.TestCase
+
+
+def test_leaseholders_of_two_zones_that_pull_from_each_other_over_http_are_not_listed_to_each_other(rig: Rig) -> None:
+    for number, zone in ((1, b"a"), (2, b"a"), (3, b"b"), (4, b"b")):
+        rig.announce(number, role="crossing", zone=zone)
+    assert numbers(rig.announce(1, role="crossing", zone=b"a")) == [2]
+    rig.announce(3, left=0, event="completed", role="crossing", zone=b"b")
+    assert numbers(rig.announce(1, role="crossing", zone=b"a")) == [2, 3]
+    rig.announce(5, role="source")
+    assert numbers(rig.announce(2, role="crossing", zone=b"a")) == [1, 3]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pmodel.coordinator.tracker.announces import Announce, AnnounceAnswer, Counts, TrackedPeer
+from p2pmodel.coordinator.tracker.announces import AnnounceAnswer
 from p2pmodel.coordinator.tracker.codec import (
     AnnounceQuery,
     announce_response,
@@ -17,6 +17,7 @@ from p2pmodel.coordinator.tracker.codec import (
     parse_scrape,
     scrape_response,
 )
+from p2pmodel.coordinator.tracker.tracked_swarm import Announce, Counts, TrackedPeer
 from p2pmodel.errors import InvalidInput
 from p2pmodel.swarm import bencode
 

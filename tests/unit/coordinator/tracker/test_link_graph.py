@@ -56,6 +56,31 @@ def test_in_a_large_one_links_are_bounded_and_paths_are_short(count: int) -> Non
     assert depth(found, name(0)) <= 6
 
 
+@pytest.mark.parametrize("count", [60, 100, 1000])
+def test_the_last_get_as_many_links_as_others_and_leave_room_for_new_members(count: int) -> None:
+    links = graph(range(count), sources=1)
+    numbers = [len(others) for others in links_of(links).values()]
+    assert min(numbers) < 30
+    room = sum(RULES.most - number for number in numbers)
+    for member in list(links):
+        links.level(member)
+    check(links, RULES)
+    numbers = [len(others) for others in links_of(links).values()]
+    assert min(numbers) >= 35
+    assert sum(RULES.most - number for number in numbers) > room // 3
+
+
+def test_a_member_of_a_small_swarm_and_a_source_get_no_more_links() -> None:
+    small = graph(range(51))
+    small.level(name(50))
+    assert len(small.links(name(50))) == 50
+    large = graph([*range(1, 100), 0])
+    large.add(name(0), source=True)
+    links = list(large.links(name(0)))
+    large.level(name(0))
+    assert large.links(name(0)) == links
+
+
 def test_links_are_not_all_between_those_that_came_together() -> None:
     links = graph(range(2000))
     distances = [abs(int(member) - int(other)) for member, others in links_of(links).items() for other in others]

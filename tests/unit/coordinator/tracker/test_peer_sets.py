@@ -21,9 +21,11 @@ class Rig:
         self.here: list[int] = []
         self.now = 0.0
 
-    def come(self, *numbers: int, source: bool = False, left: int = 100, stalled: bool = False) -> None:
+    def come(
+        self, *numbers: int, source: bool = False, left: int = 100, stalled: bool = False, apart: bool = False
+    ) -> None:
         for number in numbers:
-            self.sets.renew(name(number), PeerRecord(zone_of(number), source, left, stalled), self.now)
+            self.sets.renew(name(number), PeerRecord(zone_of(number), source, left, stalled, apart), self.now)
             if number not in self.here:
                 self.here.append(number)
 
@@ -155,6 +157,13 @@ def test_a_peer_that_moves_to_another_zone_leaves_the_old_one(rig: Rig) -> None:
     assert rig.gateways(2) == [2000, 1000]
 
 
+def test_the_last_of_a_large_swarm_gets_more_peers_when_it_comes_again(rig: Rig) -> None:
+    rig.come(*range(100))
+    assert len(rig.listed(99)) == 25
+    rig.come(99)
+    assert len(rig.listed(99)) > 40
+
+
 def test_a_stalled_peer_gets_other_peers(rig: Rig) -> None:
     rig.come(*range(500))
     before = rig.listed(7)
@@ -216,3 +225,15 @@ def test_zones_hold_together_and_cross_by_gateways_alone(
 
 def sample(chance: random.Random, numbers: list[int], count: int) -> Iterable[int]:
     return [numbers[int(chance.random() * len(numbers))] for _ in range(count)] if numbers else []
+
+
+def test_gateways_that_pull_over_http_are_listed_to_other_gateways_alone() -> None:
+    rig = Rig()
+    rig.come(0, 1, 1000, 1001, apart=True)
+    rig.come(2000)
+    assert rig.listed(0) == [1, 2000]
+    assert rig.listed(2000) == [0, 1, 1000, 1001]
+    rig.come(1000, left=0, source=True)
+    assert rig.listed(0) == [1, 1000, 2000]
+    rig.come(1, stalled=True)
+    assert rig.listed(1) == [0, 1000, 1001, 2000]

@@ -1,5 +1,7 @@
 """Bitfields against their definition in BEP 3."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,3 +56,14 @@ def test_spare_bits_are_refused() -> None:
 def test_a_set_of_pieces_as_an_integer_there_and_back(pieces: set[int]) -> None:
     assert bits_of(pieces) == sum(1 << piece for piece in pieces)
     assert list(pieces_of(bits_of(pieces))) == sorted(pieces)
+
+
+@given(st.sets(st.integers(0, 300)), st.integers(0, 300))
+def test_a_dense_set_as_an_integer_is_the_same_number(missing: set[int], count: int) -> None:
+    pieces = set(range(count)) - missing
+    assert bits_of(pieces) == sum(1 << piece for piece in pieces)
+
+
+@pytest.mark.parametrize("pieces", [[], [0], [9_999], [0, 9_999], range(10_000)])
+def test_few_and_many_pieces_are_the_same_bits(pieces: Sequence[int]) -> None:
+    assert bits_of(pieces) == sum(1 << piece for piece in pieces)

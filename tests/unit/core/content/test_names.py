@@ -8,8 +8,58 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from p2pmodel.core.content.names import Reference, RepoId, VersionRange, check_revision, is_commit, printable
+from p2pmodel.core.content.names import (
+    HubPage,
+    Reference,
+    RepoId,
+    RepoRoute,
+    VersionRange,
+    check_revision,
+    hub_page,
+    is_commit,
+    printable,
+)
 from p2pmodel.errors import InvalidInput
+from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
+
+HUB = "https://huggingface.co"
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        (f"{HUB}/Qwen/Qwen3-8B", HubPage("Qwen/Qwen3-8B")),
+        (f"{HUB}/Qwen/Qwen3-8B/?x=1#usage", HubPage("Qwen/Qwen3-8B")),
+        (f"{HUB}/gpt2", HubPage("gpt2")),
+        (f"{HUB}/gpt2/tree/main", HubPage("gpt2", "main")),
+        (f"{HUB}/org/name/tree/v1.0/folder", HubPage("org/name", "v1.0")),
+        (f"{HUB}/org/name/tree/refs%2Fpr%2F3", HubPage("org/name", "refs/pr/3")),
+        (f"{HUB}/org/name/blob/main/a/b.json", HubPage("org/name", "main", "a/b.json")),
+        (f"{HUB}/org/name/resolve/main/a%20b?download=true", HubPage("org/name", "main", "a b")),
+        (f"{HUB}/org/name/discussions/7", HubPage("org/name")),
+        (f"{HUB}/datasets/org/data/viewer/x", HubPage("datasets/org/data")),
+        (f"{HUB}/spaces/org/app/tree/main", HubPage("spaces/org/app", "main")),
+        ("https://www.hf-mirror.com/org/name", HubPage("org/name")),
+        ("https://modelscope.cn/models/Qwen/Qwen3-8B/files", HubPage("Qwen/Qwen3-8B")),
+        ("https://other.example/org/name", None),
+        ("https://huggingface.co", None),
+        ("https://huggingface.co/api/models/gpt2", None),
+        ("https://me@huggingface.co/org/name", None),
+        ("https://[", None),
+        ("org/name", None),
+    ],
+)
+def test_what_a_page_is_about(address: str, page: HubPage | None) -> None:
+    assert hub_page(address) == page
+
+
+def test_a_page_is_a_repository_wherever_one_is_named() -> None:
+    assert Reference.parse(f"{HUB}/org/name/tree/v2") == Reference.parse("org/name@v2")
+    assert parse_target(f"{HUB}/datasets/org/name") == Reference.parse("datasets/org/name")
+    assert isinstance(parse_target(f"{HUB}/org/name/resolve/main/a.torrent"), TorrentTarget)
+    with pytest.raises(InvalidInput, match="disagree"):
+        Reference.parse(f"{HUB}/org/name/tree/v2", revision="v1")
+
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = st.from_regex(r"[A-Za-z0-9_]{1,5}([.-]?[A-Za-z0-9_]{1,5}){0,3}", fullmatch=True).filter(
@@ -180,3 +230,19 @@ def test_a_range_of_versions_is_a_reference_where_it_is_asked_for_alone(revision
 def test_what_is_no_range_of_versions(revision: str) -> None:
     with pytest.raises(InvalidInput):
         VersionRange(RepoId("org/model"), revision)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "taken", "left"),
+    [
+        ((), "org/name gpt2 datasets/org/data", ""),
+        (("our-org/*", "Qwen/*"), "our-org/a QWEN/b", "org/name gpt2 datasets/our-org/a"),
+        (("!our-org/*",), "Qwen/b gpt2", "our-org/a Our-Org/b"),
+        (("our-*", "!our-secret/*"), "our-org/a", "our-secret/a org/name"),
+        (("datasets/*",), "datasets/org/data", "org/name"),
+    ],
+)
+def test_patterns_choose_repositories(patterns: tuple[str, ...], taken: str, left: str) -> None:
+    route = RepoRoute(patterns)
+    assert [name for name in taken.split() if not route.takes(RepoId(name))] == []
+    assert [name for name in left.split() if route.takes(RepoId(name))] == []

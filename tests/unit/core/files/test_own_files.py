@@ -26,6 +26,11 @@ def test_an_own_file_is_read(file: Path) -> None:
     assert read_own(file, "settings file") == " secret\n"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfoffline = true\n")
+    assert read_own(file, "settings file") == "offline = true\n"
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
 def test_a_secret_that_others_can_read_is_refused(file: Path, mode: int) -> None:
     file.chmod(mode)

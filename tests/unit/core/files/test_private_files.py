@@ -1,10 +1,12 @@
 """Private files: closed to other users from the moment they are made, whatever the umask is."""
 
+import errno
+import io
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,17 @@ def test_state_is_made_by_this_module_alone() -> None:
         if plain.search(path.read_text())
     }
     assert found <= allowed
+
+
+@pytest.mark.parametrize("write", [write_private, write_output])
+def test_an_error_without_a_name_of_the_system_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
+) -> None:
+    class Full(io.BufferedWriter):
+        def write(self, _data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, _mode: Full(io.FileIO(descriptor, "wb")))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path / "file", b"data")
+    assert caught.value.filename == str(tmp_path / "file")

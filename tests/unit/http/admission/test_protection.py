@@ -1,4 +1,4 @@
-"""Protection of a server over real sockets: response headers, the brake on wrong tokens, the user of the peer."""
+"""Protection of a server over real sockets: response headers, the throttle on wrong tokens, the user of the peer."""
 
 import asyncio
 import errno
@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.errors import InvalidInput
-from p2pmodel.http.admission import peer_owner
+from p2pmodel.http.admission import peer_identity
 from p2pmodel.http.admission.access import RequestGuard, check_bearer
-from p2pmodel.http.admission.protection import SECONDS_EACH, WRONG_AT_ONCE, TokenBrake
+from p2pmodel.http.admission.protection import SECONDS_EACH, WRONG_AT_ONCE, TokenThrottle
 from p2pmodel.http.error_responses import error_middleware, error_response
 from p2pmodel.http.server import serving, serving_unix
 from tests.support.eventually import PATIENCE
@@ -84,18 +84,18 @@ async def test_no_response_is_a_page_to_a_browser(
 
 def test_the_brake_admits_a_few_wrong_tokens_and_then_some() -> None:
     clock = Clock()
-    brake = TokenBrake(clock)
+    throttle = TokenThrottle(clock)
     for _ in range(WRONG_AT_ONCE):
-        assert brake.delay("a") == 0.0
-        brake.wrong("a")
-    assert brake.delay("a") == pytest.approx(SECONDS_EACH)
-    assert brake.delay("b") == 0.0
+        assert throttle.delay("a") == 0.0
+        throttle.wrong("a")
+    assert throttle.delay("a") == pytest.approx(SECONDS_EACH)
+    assert throttle.delay("b") == 0.0
     clock.now += SECONDS_EACH
-    assert brake.delay("a") == 0.0
-    brake.wrong("a")
-    assert brake.delay("a") > 0.0
+    assert throttle.delay("a") == 0.0
+    throttle.wrong("a")
+    assert throttle.delay("a") > 0.0
     clock.now += 1e6
-    assert brake.delay("a") == 0.0
+    assert throttle.delay("a") == 0.0
 
 
 async def test_an_address_with_many_wrong_tokens_waits(http: aiohttp.ClientSession) -> None:
@@ -150,12 +150,12 @@ def test_the_kernel_and_proc_name_the_owner_of_a_socket_until_it_is_closed() -> 
             accepted, _ = listener.accept()
             with accepted:
                 pair = accepted.getpeername()[:2], accepted.getsockname()[:2]
-                for search in (peer_owner.tcp_owner, peer_owner._search):
+                for search in (peer_identity.tcp_owner, peer_identity._search):
                     assert search(*pair) == os.geteuid()
                 client.shutdown(socket.SHUT_WR)
-                assert peer_owner.tcp_owner(*pair) == os.geteuid()
+                assert peer_identity.tcp_owner(*pair) == os.geteuid()
                 client.close()
-                for search in (peer_owner.tcp_owner, peer_owner._search):
+                for search in (peer_identity.tcp_owner, peer_identity._search):
                     assert search(*pair) is None, "the kernel says root of a closed socket"
 
 
@@ -193,8 +193,8 @@ async def test_another_user_is_refused_at_a_unix_socket_that_others_can_write() 
 async def test_an_owner_that_cannot_be_found_is_refused(
     http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer_owner, "_ask_kernel", lambda *_: None)
-    monkeypatch.setattr(peer_owner, "_PROC", ("/nowhere",))
+    monkeypatch.setattr(peer_identity, "_ask_kernel", lambda *_: None)
+    monkeypatch.setattr(peer_identity, "_PROC", ("/nowhere",))
     async with (
         serving(app(), "127.0.0.1", 0, guard=RequestGuard(own_user=True), grace=0.1) as url,
         http.get(url) as answer,

@@ -15,16 +15,15 @@ from p2pmodel.loading.answers.chat import answer
 from p2pmodel.loading.arrival import overlap
 from p2pmodel.loading.arrival.arrival_watch import ArrivalWatch
 from p2pmodel.loading.arrival.overlap import ArrivingSnapshot, load_while_arriving
-from p2pmodel.loading.arrival.progress import LoadProgress
 from p2pmodel.loading.model import LoadedModel, load
-from p2pmodel.loading.options import LoadOptions
+from p2pmodel.loading.options import LoadOptions, LoadProgress
 from p2pmodel.node.snapshot import mirror_copy
 from p2pmodel.store.arriving_file import ArrivingFile
 from p2pmodel.store.files import partial_file
 from p2pmodel.store.growing_file import GrowingFileSink
-from tests.support.eventually import eventually
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.slow_download import Piece, SlowDownload
-from tests.support.tiny_models import copy_of
+from tests.support.tiny_models import WRONG_INDEXES, copy_of
 
 ON_CPU = LoadOptions(device="cpu")
 KINDS = ["dense", "untied", "moe", "thinking", "text_only", "llama", "gemma", "fp8_dense", "fp8_moe"]
@@ -241,6 +240,29 @@ async def test_a_model_that_cannot_be_loaded_does_not_wait_for_the_weights(dense
         await load_while_arriving(arriving(download), never.wait(), ON_CPU)
     downloading.cancel()
     await asyncio.wait({downloading})
+
+
+@pytest.mark.parametrize("in_swarm", [True, False])
+@pytest.mark.parametrize(("index", "says"), [*WRONG_INDEXES.items()])
+async def test_an_index_that_is_none_ends_the_load(
+    dense: Path, tmp_path: Path, index: bytes, says: str, in_swarm: bool
+) -> None:
+    broken = copy_of(dense, tmp_path / "broken")
+    (broken / "model.safetensors.index.json").write_bytes(index)
+
+    async def request(_places: Sequence[FileRange]) -> bool:
+        return in_swarm
+
+    with pytest.raises(IntegrityError, match=says):
+        await asyncio.wait_for(overlapped(SlowDownload.of(broken, tmp_path), request=request), PATIENCE)
+
+
+@pytest.mark.parametrize("size", [0, 5, 20])
+async def test_a_weight_file_without_a_whole_header_ends_the_load(text_only: Path, tmp_path: Path, size: int) -> None:
+    broken = copy_of(text_only, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(bytes(size))
+    with pytest.raises(IntegrityError, match="header"):
+        await asyncio.wait_for(overlapped(SlowDownload.of(broken, tmp_path)), PATIENCE)
 
 
 async def test_a_snapshot_without_safetensors_is_judged_once_it_is_complete(dense: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,15 @@ from p2pmodel.coordinator.assembly import partial_torrents
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.errors import WrongBytes
+from p2pmodel.errors import Unavailable, WrongBytes
 from p2pmodel.http.server import serving
-from p2pmodel.node.assembly import assembly, membership
+from p2pmodel.node.assembly import assembly, membership, outcome
 from p2pmodel.node.fetch import download, job
 from p2pmodel.node.fetch.fetch import Fetch
 from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot.target import parse_target
 from p2pmodel.store.cache import HubCache
-from p2pmodel.swarm.torrents import parse
+from p2pmodel.swarm.torrents import Metainfo, parse
 from tests.support.coordinators import PUBLISHERS, token_file
 from tests.support.eventually import PATIENCE
 from tests.support.fake_hub import FakeHub
@@ -206,6 +207,42 @@ async def test_a_coordinator_without_assembly(site: Site) -> None:
         done = await site.fetch(2, hub)
         assert hub.sent == SIZE == done.progress.from_mirrors
     assert len(site.alone(2)) == 1
+
+
+async def test_a_node_that_cannot_get_the_assembled_torrent_at_first_tries_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download, calls = outcome.download_torrent, count(1)
+
+    async def late(url: str, *arguments: object, **options: object) -> Metainfo:
+        if next(calls) <= 2:
+            raise Unavailable("timed out connecting")
+        return await download(url, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(outcome, "download_torrent", late)
+    site.peer_timeout = 20.0
+    async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
+        await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)))
+        assert hub.sent <= 1.02 * SIZE
+    assert [note for heard in site.heard.values() for note in heard.notes if "joining" in note or "alone" in note] == []
+
+
+async def test_after_an_assembly_that_fails_a_node_joins_the_swarm_of_the_torrent_that_others_made(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object, **__: object) -> Metainfo:
+        raise Unavailable("timed out connecting")
+
+    monkeypatch.setattr(outcome, "download_torrent", never)
+    site.peer_timeout = 20.0
+    async with FakeHub(site.swarm.snapshot, rate=3_000_000) as hub, site.coordinator():
+        await asyncio.gather(*(site.fetch(number, hub) for number in (2, 3)))
+        assert hub.sent <= 1.02 * SIZE
+    for number in (2, 3):
+        assert site.alone(number) == []
+        (note,) = [note for note in site.heard[number].notes if "joining" in note]
+        assert note == "timed out connecting: joining the swarm of its torrent"
+    await assert_nothing_runs()
 
 
 async def test_a_spent_budget_ends_the_assembly_and_not_the_fetch(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

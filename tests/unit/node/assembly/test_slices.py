@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.assembly.assembly import assembly_layout
+from p2pmodel.coordinator.assembly.partial_torrents import assembly_layout
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.node.assembly import slices
 from p2pmodel.node.assembly.slice_download import roots_of, runs_of

@@ -7,11 +7,14 @@ import pytest
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.bitfield import pack
 from p2pmodel.core.progress.progress import Pieces
+from p2pmodel.core.tasks import Start
 from p2pmodel.errors import IntegrityError, Unavailable
+from p2pmodel.node.fetch.attempt import Attempt
+from p2pmodel.node.fetch.pieces.leaseholder import Crowded
 from p2pmodel.node.snapshot.piece_record import PieceRecord
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.torrents import build, layout_of, parse
-from tests.support.eventually import PATIENCE
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import CONTENTS, TRACKER, Swarm, assert_nothing_runs
@@ -40,6 +43,36 @@ async def test_everything_comes_from_a_peer_and_is_published(swarm: Swarm):
     assert swarm.published() == CONTENTS
     assert progress.phase == "done"
     assert progress.from_peers == progress.total == swarm.metainfo.manifest.total_size
+    await assert_nothing_runs()
+
+
+async def test_a_node_to_which_others_have_come_joins_the_swarm_again_once(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, attempts = Attempt.run, list[Attempt]()
+
+    async def crowded_at_first(attempt: Attempt, start: Start) -> None:
+        async def come() -> None:
+            await eventually(lambda: bool(attempt.status().have), what="a piece has come")
+            raise Crowded
+
+        async def hear_nothing() -> None:
+            await asyncio.Event().wait()
+
+        attempts.append(attempt)
+        if len(attempts) == 1:
+            monkeypatch.setattr(attempt, "follow_events", hear_nothing)
+            start(come())
+        await run(attempt, start)
+
+    monkeypatch.setattr(Attempt, "run", crowded_at_first)
+    async with swarm.engine("127.0.0.2") as seeder, swarm.engine() as engine:
+        await swarm.seed(seeder)
+        async with swarm.transfer(engine) as transfer:
+            await transfer.download()
+            progress = transfer.progress()
+    assert (swarm.published(), len(attempts)) == (CONTENTS, 2)
+    assert progress.from_peers == progress.total
     await assert_nothing_runs()
 
 

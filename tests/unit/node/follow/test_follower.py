@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from p2pmodel.config.sections.follow import FollowSettings
+from p2pmodel.config.sections.daemon import FollowSettings
 from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.fetch.request import FetchRequest
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from tests.support.coordinators import catalog_of
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_machine import Machine, machine, torrent, until, until_state

@@ -14,7 +14,7 @@ from p2pmodel.errors import Conflict, IntegrityError, NotFound
 from p2pmodel.node.hub.export import ExportResult, SnapshotExport
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.export_folder import PRIVATE, ExportFolder
+from p2pmodel.store.plain_folders import PRIVATE, ExportFolder
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.stored import publish
 
@@ -95,7 +95,7 @@ async def test_other_bytes_than_the_hubs_get_no_name(tmp_path: Path) -> None:
     assert blob is not None
     blob.chmod(0o644)
     blob.write_bytes(b"x" * 300_000)
-    with pytest.raises(NotFound, match="the cache lacks 1 file"):
+    with pytest.raises(NotFound, match=r"is not in the cache; run 'p2pmodel fetch org"):
         async with SnapshotExport(cache, ExportFolder(root), Reporter()) as exporting:
             await exporting.run(FIRST.manifest, "main")
     with ExportFolder(root).opened(), pytest.raises(IntegrityError, match="has changed in the cache"):

@@ -16,10 +16,10 @@ from p2pmodel.node.hub.on_demand import LARGE, HubContent
 from p2pmodel.node.node import Node
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.snapshot.evidence.voucher import CACHE
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.content_locks import HeldLock, take_lock
 from p2pmodel.store.growing_file import HOLD_BACK
-from p2pmodel.store.locks.locks import HeldLock, take_lock
 from p2pmodel.swarm.memory.torrent import MemoryTorrent
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub

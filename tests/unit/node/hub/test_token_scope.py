@@ -8,7 +8,7 @@ import pytest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.hub.token_scope import CHECK_EVERY, TokenScope
-from p2pmodel.store.state.withheld_models import WithheldModels
+from p2pmodel.store.state.judgements import WithheldModels
 from tests.support.eventually import eventually
 
 REPO = RepoId("org/model")

@@ -151,7 +151,7 @@ async def test_nothing_unproved_has_a_name_that_others_trust_and_a_whole_fetch_b
     assert all(repo.blob(file) is None for file in weights)
     async with rig.swarm.transfer(context.engine, cache=context.cache) as transfer:  # type: ignore[arg-type]
         await transfer.download()
-        assert transfer.progress().from_cache >= result.sizes.fetched
+        assert transfer.progress().from_cache >= result.sizes.in_pieces
     assert rig.swarm.published(context.cache) == rig.swarm.snapshot.contents
 
 
@@ -199,6 +199,8 @@ async def test_the_plan_is_said_before_the_weights_move(rig: Rig) -> None:
     result = await rig.run(context, share_of(1), "rank.safetensors")
     [said] = [line for line in rig.notes if "bytes: " in line]
     assert f"needs {result.sizes.needed} of {result.sizes.total} bytes" in said
+    assert f"{result.sizes.by_rows} of them for tensors that are cut in their rows" in said
+    assert result.sizes.by_rows > 0
 
 
 async def test_a_damaged_piece_on_this_disk_is_noticed(rig: Rig) -> None:

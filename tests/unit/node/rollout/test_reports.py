@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,8 +26,8 @@ from p2pmodel.errors import NoSpace
 from p2pmodel.http.server import serving
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.rollout import reports as module
-from p2pmodel.node.rollout.fetch_rollout import FetchRollout
 from p2pmodel.node.rollout.own_state import RolloutStanding
+from p2pmodel.node.rollout.participants import FetchRollout
 from p2pmodel.node.rollout.reports import RolloutReports
 from tests.support.coordinators import CLOSED, HOST, PUBLISHERS, TOKEN, tokens
 from tests.support.eventually import PATIENCE, eventually
@@ -74,8 +75,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, 0.1)
 
 
-def reports_to(*urls: str, token: str = "", name: str = "a") -> RolloutReports:
-    return RolloutReports(lambda: [Coordinator(url, token) for url in urls], name)
+def reports_to(
+    *urls: str, token: str = "", name: str = "a", clock: Callable[[], float] = time.monotonic
+) -> RolloutReports:
+    return RolloutReports(lambda: [Coordinator(url, token) for url in urls], name, clock=clock)
 
 
 @asynccontextmanager
@@ -100,11 +103,12 @@ async def test_a_change_reaches_every_coordinator_and_one_that_is_gone_delays_no
 
 @pytest.mark.usefixtures("quick")
 async def test_a_rollout_that_begins_later_is_found() -> None:
-    cluster = Cluster()
-    async with cluster.up() as url, running(reports_to(url)) as reports:
+    cluster, later = Cluster(), [0.0]
+    async with cluster.up() as url, running(reports_to(url, clock=lambda: time.monotonic() + later[0])) as reports:
         reports.update(REPO, COMMIT, standing("files_ready"))
         await reports.last_words(may_be_open=True, on_wait=lambda: None)
         assert not reports.open
+        later[0] = 60.0  # longer than any report takes to arrive
         ident = await cluster.begin("a")
         await cluster.until(lambda: cluster.node(ident).ready("files"))
         assert cluster.node(ident).gates["files"].seconds == 0

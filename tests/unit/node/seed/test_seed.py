@@ -15,8 +15,8 @@ from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.node.seed import seed
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult, SeedRun
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.imports.importer import commit_of
-from p2pmodel.swarm.file_list import Format
+from p2pmodel.store.importer import commit_of
+from p2pmodel.swarm.metainfo import Format
 from p2pmodel.swarm.torrents import build, layout_of, parse, webseed_url
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub

@@ -11,12 +11,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from p2pmodel.coordinator.catalog_messages import MAX_OF_OWNER
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
-from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import SignatureStore
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.coordinator.signature_messages import MAX_OWNER
 from p2pmodel.coordinator.tracker.sources import Source, Sources
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.pace import Pace
@@ -24,8 +24,8 @@ from p2pmodel.http.server import serving
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Reporter
 from p2pmodel.node.seed import web_seed as module
-from p2pmodel.node.seed.kept_signatures import KeptSignatures
 from p2pmodel.node.seed.web_seed import WebSeedOffer
+from p2pmodel.node.snapshot.evidence.signatures import KeptSignatures
 from p2pmodel.swarm.engine import SwarmStatus
 from p2pmodel.swarm.metainfo import Metainfo
 from p2pmodel.trust.signatures.signing_key import read_signing_key
@@ -106,7 +106,7 @@ def metainfo(tmp_path: Path) -> Metainfo:
 
 @asynccontextmanager
 async def coordinator(
-    catalog: Catalog | None = None, signatures: SignatureShelf | None = None
+    catalog: Catalog | None = None, signatures: SignatureStore | None = None
 ) -> AsyncIterator[tuple[str, Sources]]:
     sources = Sources(time.monotonic)
     app = coordinator_app(
@@ -164,10 +164,10 @@ async def test_a_coordinator_that_lost_torrent_and_signatures_gets_both_back(
     metainfo: Metainfo, tmp_path: Path
 ) -> None:
     signed = statement(metainfo, tmp_path, metainfo.info_hash)
-    whole, kept = Catalog(), SignatureShelf()
+    whole, kept = Catalog(), SignatureStore()
     await whole.publish(read_publication(metainfo.raw))
     await kept.publish("another seeder", signed)
-    lost, without = SignatureShelf(), SignatureShelf()
+    lost, without = SignatureStore(), SignatureStore()
     listed = Catalog()
     await listed.publish(read_publication(metainfo.raw))
     async with (
@@ -194,5 +194,5 @@ async def test_what_came_with_a_torrent_is_published_as_far_as_it_is_over_it(
     malformed = SignedStatement("{}", "no signature")
     kept = KeptSignatures(metainfo, (malformed, forged, other, older, ours, files, ours))
     assert await kept.known() == (ours, files)
-    many = tuple(statement(metainfo, tmp_path, metainfo.info_hash, None) for _ in range(MAX_OWNER + 1))
-    assert await KeptSignatures(metainfo, many).known() == many[:MAX_OWNER]
+    many = tuple(statement(metainfo, tmp_path, metainfo.info_hash, None) for _ in range(MAX_OF_OWNER + 1))
+    assert await KeptSignatures(metainfo, many).known() == many[:MAX_OF_OWNER]

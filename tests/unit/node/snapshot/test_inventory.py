@@ -9,8 +9,7 @@ from p2pmodel.core.content.layout import FileSpan, piece_length_for
 from p2pmodel.errors import Interrupted
 from p2pmodel.node.snapshot.inventory import adopt, recover, salvage, take_inventory
 from p2pmodel.store.cache import RepoCache
-from p2pmodel.store.files.range_record import write_record
-from p2pmodel.store.files.range_set import RangeSet
+from p2pmodel.store.files.range_set import RangeSet, write_record
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
 from tests.support.stored import publish, stage

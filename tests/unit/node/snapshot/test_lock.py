@@ -16,9 +16,9 @@ from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.snapshot import lock
 from p2pmodel.node.snapshot.lock import downloading, one_at_a_time, owning
 from p2pmodel.node.snapshot.target import parse_target
+from p2pmodel.store import process_locks
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.locks import process_locks
-from p2pmodel.store.locks.process_locks import host_name
+from p2pmodel.store.process_locks import host_name
 from p2pmodel.store.publish import publish_blob
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub

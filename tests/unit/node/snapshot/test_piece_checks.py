@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.coordinator.complaints import warning_text
+from p2pmodel.coordinator.tracker.announce_texts import warning_text
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.node.snapshot import piece_checks

@@ -11,7 +11,7 @@ from aiohttp import web
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.settings import Settings
-from p2pmodel.coordinator.alias_messages import NAME_HEADER
+from p2pmodel.coordinator.catalog_messages import NAME_HEADER
 from p2pmodel.coordinator.client import torrent_download
 from p2pmodel.coordinator.client.torrent_download import download_torrent
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -20,11 +20,10 @@ from p2pmodel.coordinator.server.catalog.catalog import ITSELF, Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.names import Reference, VersionRange
-from p2pmodel.errors import BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable, Unconfirmed
+from p2pmodel.errors import AccessDenied, BadTorrent, InvalidInput, NotFound, RevisionNotFound, Unavailable, Unconfirmed
 from p2pmodel.http.server import serving
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import TorrentTarget, parse_target
+from p2pmodel.node.snapshot.target import ResolvedTarget, TorrentTarget, parse_target
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.magnet import magnet_of
@@ -199,7 +198,7 @@ async def test_a_range_is_the_name_of_its_highest_version(search: Search, trust:
 
 async def test_a_range_without_a_version_is_an_error_with_the_reason(search: Search) -> None:
     async with search.coordinator("main", "v1.1.0") as url:
-        with pytest.raises(RevisionNotFound, match=r"no coordinator has a version in org/model@\^1\.2"):
+        with pytest.raises(RevisionNotFound, match=r"no coordinator has a version that matches org/model@\^1\.2"):
             await search.reference(RANGE, url)
     with pytest.raises(Unavailable, match="connection refused"):
         await search.reference(RANGE, CLOSED)
@@ -340,6 +339,10 @@ async def _not_found(_request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound
 
 
+async def _private(_request: web.Request) -> web.StreamResponse:
+    raise web.HTTPUnauthorized
+
+
 async def _gone_wrong(_request: web.Request) -> web.StreamResponse:
     raise web.HTTPBadGateway
 
@@ -377,6 +380,7 @@ async def _cut_off(request: web.Request) -> web.StreamResponse:
     [
         (_not_found, NotFound, "x.torrent does not exist"),
         (_gone_wrong, Unavailable, "x.torrent answered 502"),
+        (_private, AccessDenied, "x.torrent answered 401"),
         (_page, BadTorrent, "web page"),
         (_plain_words, BadTorrent, "torrent"),
         (_endless, BadTorrent, "larger than a .torrent may be"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
 from p2pmodel.core.content.layout import BLOCK
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget
 from p2pmodel.node.snapshot.update_plan import FilePlan, Planner, UpdatePlan
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import RepoCache

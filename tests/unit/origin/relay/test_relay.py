@@ -7,8 +7,7 @@ import pytest
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.errors import AccessDenied, EntryNotFound, NotYet, P2PModelError, RepoNotFound, Unavailable, WrongBytes
 from p2pmodel.origin.origin import Origin
-from p2pmodel.origin.relay.hub_paths import HubPath
-from p2pmodel.origin.relay.request import RelayRequest
+from p2pmodel.origin.relay.request import HubPath, RelayRequest
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.virtual_clock import VirtualClock

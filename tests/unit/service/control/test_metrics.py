@@ -8,14 +8,21 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from p2pmodel.core.progress.follow_views import FollowedSnapshot, FollowView
 from p2pmodel.core.progress.progress import Progress
-from p2pmodel.core.progress.views import GateTimes, LimitsView, NodeView, ScrubView, SpaceView, TransferView
-from p2pmodel.http.exposition import HEALTH, exposition
+from p2pmodel.core.progress.views import (
+    FollowedSnapshot,
+    FollowView,
+    GateTimes,
+    LimitsView,
+    NodeView,
+    ScrubView,
+    SpaceView,
+    TransferView,
+)
+from p2pmodel.http.exposition import HEALTH, Traffic, exposition
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.node import Node
-from p2pmodel.node.snapshot.cache_summary import CacheSummary
+from p2pmodel.node.snapshot.cache_views import CacheSummary
 from p2pmodel.origin.mirrors.health import State as MirrorState
 from p2pmodel.origin.mirrors.mirror import MirrorCounters, MirrorStatus
 from p2pmodel.service.control.api import NodeApi

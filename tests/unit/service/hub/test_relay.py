@@ -14,7 +14,7 @@ from yarl import URL
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.addresses import ListenAddress
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.node.hub import token_scope
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub

@@ -9,7 +9,7 @@ from aiohttp import ClientSession, web
 
 from p2pmodel.errors import NotYet
 from p2pmodel.http.server import serving
-from p2pmodel.service.hub.errors import errors
+from p2pmodel.service.hub.endpoint_access import errors
 from p2pmodel.service.hub.relay import SHORT, with_patience
 from tests.support.eventually import eventually
 

@@ -17,7 +17,7 @@ import pytest
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
 from p2pmodel.core.network.addresses import ListenAddress
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.service.roles.hub_endpoint import HubRole, serving_hub
 from tests.support.fake_hub import FakeHub
 from tests.support.http_junk import drawn

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from p2pmodel.config.sections.access import AccessRule, AccessSettings
 from p2pmodel.config.sections.mirrors import MirrorSettings
+from p2pmodel.config.sections.trust import AccessRule, AccessSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import InvalidInput, LocalResource
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.service.roles import hub_endpoint
 from p2pmodel.service.roles.hub_endpoint import HubRole, check_mirrors, serving_hub
-from p2pmodel.trust.access.authoriser import Authoriser
-from p2pmodel.trust.access.clients import ClientAccess
+from p2pmodel.trust.access.authoriser import Authoriser, ClientAccess
 from p2pmodel.trust.access.policy import AccessPolicy
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.sections.private import PrivateSettings
+from p2pmodel.config.sections.coordinator import PrivateSettings
 from p2pmodel.coordinator.server.credentials import Credentials
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.core.network.addresses import ListenAddress
@@ -13,7 +13,7 @@ from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.node.private.authority import authority_of, check_private
 from p2pmodel.service.roles.coordinator import CoordinatorRole
 from p2pmodel.swarm.torrents import parse
-from p2pmodel.trust.certificates.authority_folder import AuthorityFolder
+from p2pmodel.trust.certificates import AuthorityFolder
 from tests.support.swarm_certificates import NOW
 from tests.support.torrent_files import SMALL, torrent_of
 
@@ -48,5 +48,5 @@ def test_a_public_torrent_of_a_private_repository_is_refused(tmp_path: Path) -> 
     settings, pem = PrivateSettings(repos=("org/*",)), folder.certificate.read_text()
     check_private(parse(torrent_of(SMALL, repo="org/model", authority=pem)), settings)
     check_private(parse(torrent_of(SMALL, repo="other/model")), settings)
-    with pytest.raises(BadTorrent, match="demands a private swarm"):
+    with pytest.raises(BadTorrent, match="requires a private swarm"):
         check_private(parse(torrent_of(SMALL, repo="org/model")), settings)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientError, ClientSession, TCPConnector
 
+from p2pmodel.config.sections.coordinator import PrivateSettings
 from p2pmodel.config.sections.mirrors import OriginSettings
-from p2pmodel.config.sections.private import PrivateSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.coordinators import Coordinator
 from p2pmodel.coordinator.server.app import coordinator_app
@@ -26,15 +26,14 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import PUBLIC
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import P2PModelError
-from p2pmodel.http.sent_bytes import SentBytes
+from p2pmodel.http.exposition import SentBytes, Traffic
 from p2pmodel.http.server import serving
-from p2pmodel.http.traffic import Traffic
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.node.private.membership import SwarmMembership
 from p2pmodel.node.reporter import Reporter
+from p2pmodel.service.roles.own_address import SourceAddress
 from p2pmodel.service.roles.private_source import PrivateSource
 from p2pmodel.service.roles.source import serving_source
-from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from p2pmodel.swarm.engine import SwarmCertificate
 from p2pmodel.swarm.torrents import parse

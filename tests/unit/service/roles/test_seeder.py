@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession
 
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
+from p2pmodel.config.sections.trust import TrustRule, TrustSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.client.catalog import find
 from p2pmodel.coordinator.client.coordinators import Coordinator, configured
@@ -25,6 +26,9 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import AccessDenied, LocalResource, Unavailable
 from p2pmodel.http.server import serving
+from p2pmodel.node.fetch import job
+from p2pmodel.node.fetch.fetch import Fetch
+from p2pmodel.node.fetch.request import FetchRequest, FetchResult
 from p2pmodel.node.seed.seed import SeedRequest, SeedResult
 from p2pmodel.service.roles import seeder as role
 from p2pmodel.service.roles.coordinator import CoordinatorRole
@@ -53,16 +57,18 @@ class Site:
         self.cache = HubCache(root / "seeder")
         publish(self.cache, snapshot_of(CONTENTS))
 
-    def seeder(self, *coordinators: str, ref: Reference = MAIN) -> Seeder:
-        settings = Settings(
+    def settings(self, *coordinators: str, endpoint: str = "http://m.test", offline: bool = True) -> Settings:
+        return Settings(
             cache_dir=self.cache.root,
-            mirrors=(MirrorSettings(name="m", endpoint="http://m.test"),),
+            mirrors=(MirrorSettings(name="m", endpoint=endpoint),),
             coordinators=coordinators,
-            publish_token_file=token_file(self.cache.root),
+            publish_token_file=token_file(self.cache.root.parent),
             state_dir=self.cache.root.parent / "state",
-            offline=True,
+            offline=offline,
         )
-        return Seeder(SeedRequest(ref), settings, self.heard.reporter)
+
+    def seeder(self, *coordinators: str, ref: Reference = MAIN) -> Seeder:
+        return Seeder(SeedRequest(ref), self.settings(*coordinators), self.heard.reporter)
 
     @asynccontextmanager
     async def running(
@@ -213,6 +219,50 @@ async def test_build_publishes_and_ends(site: Site) -> None:
 async def test_build_fails_when_a_coordinator_cannot_be_reached(site: Site) -> None:
     with pytest.raises(Unavailable, match=rf"coordinator {CLOSED} cannot be reached"):
         await site.seeder(CLOSED).build()
+
+
+@pytest.mark.parametrize("own_cache", [True, False], ids=["machines", "processes"])
+async def test_a_seeder_and_a_node_that_fetches_meanwhile_take_one_copy_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch, own_cache: bool
+) -> None:
+    monkeypatch.setattr(job, "engine_of", lambda _settings: site.swarm.engine("127.0.0.3"))
+    snapshot, catalog = snapshot_of(CONTENTS), Catalog()
+    site.cache = HubCache(site.swarm.root / "empty")
+    other = HubCache(site.swarm.root / "node") if own_cache else site.cache
+    app = coordinator_app(Tracker(), catalog, credentials=PUBLISHERS)
+    async with FakeHub(snapshot, rate=1_000_000) as hub, serving(app, "127.0.0.1", 0) as url:
+        settings = site.settings(url, endpoint=hub.url, offline=False)
+        node = settings.model_copy(update={"cache_dir": other.root})
+        ready: list[FetchResult] = []
+        seeder = Seeder(SeedRequest(MAIN, assemble=True), settings, site.heard.reporter)
+        await asyncio.gather(Fetch(FetchRequest(MAIN), node, site.heard.reporter).run(ready.append), seeder.build())
+        (answer,) = catalog.publications()
+        assert not catalog.is_assembled(answer.info_hash)  # a publisher has confirmed it
+        assert hub.sent <= 1.1 * snapshot.manifest.total_size
+    for cache in (site.cache, other):
+        assert site.swarm.published(cache) == CONTENTS
+    assert len(ready) == 1
+    await assert_nothing_runs()
+
+
+async def test_a_publisher_that_signs_assembles_what_no_signature_covers_yet(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[Settings] = []
+
+    class NoFetch:
+        def __init__(self, _request: object, settings: Settings, *_: object, **__: object) -> None:
+            used.append(settings)
+
+        async def run(self, _on_ready: object) -> None: ...
+
+    monkeypatch.setattr(role, "Fetch", NoFetch)
+    rules = TrustSettings(rules=(TrustRule(repos=("*",), signature="enforce"),), allowed_signers=tmp_path / "signers")
+    for signing, checked in ((tmp_path / "key", False), (None, True)):
+        trust = rules.model_copy(update={"signing_key": signing})
+        settings = site.settings(CLOSED).model_copy(update={"trust": trust})
+        await Seeder(SeedRequest(MAIN, assemble=True), settings, site.heard.reporter)._assemble(None)
+        assert bool(used[-1].trust.rules) is checked
 
 
 async def test_a_pinned_commit_gets_no_name(site: Site) -> None:

@@ -15,11 +15,11 @@ from p2pmodel.config.sections.swarm import SwarmSettings
 from p2pmodel.config.settings import Settings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.tokens import announce_key
-from p2pmodel.http.traffic import Traffic
+from p2pmodel.http.exposition import Traffic
 from p2pmodel.node.local_address import reachable_hosts
 from p2pmodel.node.private.membership import PublicSwarm
+from p2pmodel.service.roles.own_address import SourceAddress
 from p2pmodel.service.roles.source import WebSeedLibrary, serving_source
-from p2pmodel.service.roles.source_address import SourceAddress
 from p2pmodel.store.cache import HubCache
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import CONTENTS

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.store.files.folder import Folder
-from p2pmodel.store.files.regular import is_regular, open_regular, read_regular
+from p2pmodel import os_errors
+from p2pmodel.errors import LocalResource
+from p2pmodel.store.files.folder import Folder, is_regular, open_regular, read_regular
 
 STRANGER = 65534
 
@@ -117,3 +118,10 @@ def test_empty_folders_are_removed_up_to_the_first_that_is_not(root: Path) -> No
     with Folder.open(root) as folder:
         folder.remove_empty("a", "b", "c")
     assert [path.name for path in (root / "a").iterdir()] == ["file"]
+
+
+def test_a_machine_without_proc_is_told_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os_errors, "DESCRIPTORS", tmp_path / "proc/self/fd")
+    os_errors._check_descriptors.cache_clear()
+    with Folder.open(tmp_path) as folder, pytest.raises(LocalResource, match="mount /proc"):
+        _ = folder.anchor

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource
-from p2pmodel.store.files import growing_digest
-from p2pmodel.store.files.growing_digest import GrowingDigest, VouchedDigest
+from p2pmodel.store import verify
+from p2pmodel.store.verify import GrowingDigest, VouchedDigest
 from tests.support.hub_snapshot import snapshot_of
 
 BLOCK = 1 << 16
@@ -70,12 +70,12 @@ def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
 
 def test_one_call_hashes_a_bounded_part_and_flushes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(growing_digest, "QUANTUM", BLOCK)
-    monkeypatch.setattr(growing_digest, "SYNC_EVERY", 2 * BLOCK)
+    monkeypatch.setattr(verify, "QUANTUM", BLOCK)
+    monkeypatch.setattr(verify, "SYNC_EVERY", 2 * BLOCK)
     path = tmp_path / "staged"
     path.write_bytes(CONTENT)
     digest = GrowingDigest(path, FILE)
-    monkeypatch.setattr(growing_digest, "sync", lambda _path: synced.append(digest.hashed))
+    monkeypatch.setattr(verify, "sync", lambda _path: synced.append(digest.hashed))
     assert [digest.advance(len(CONTENT)) for _ in range(7)] == [True] * 6 + [False]
     assert synced == [2 * BLOCK, 4 * BLOCK, 6 * BLOCK]
     digest.sealed()
@@ -102,7 +102,7 @@ def test_wrong_content_has_its_own_hash(tmp_path: Path) -> None:
 
 
 def test_calls_from_several_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growing_digest, "QUANTUM", 1000)
+    monkeypatch.setattr(verify, "QUANTUM", 1000)
     path = tmp_path / "staged"
     path.write_bytes(CONTENT)
     digest = GrowingDigest(path, FILE)
@@ -121,8 +121,8 @@ def test_a_vouched_file_is_synced_from_time_to_time_and_never_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(growing_digest, "SYNC_EVERY", 2 * BLOCK)
-    monkeypatch.setattr(growing_digest, "sync", synced.append)
+    monkeypatch.setattr(verify, "SYNC_EVERY", 2 * BLOCK)
+    monkeypatch.setattr(verify, "sync", synced.append)
     digest = VouchedDigest(tmp_path / "absent", FILE)
     for final in range(BLOCK, 6 * BLOCK + 1, BLOCK):
         assert not digest.advance(final)

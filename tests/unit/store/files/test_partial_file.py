@@ -20,7 +20,7 @@ from p2pmodel.core.content.layout import BLOCK, MIB
 from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.errors import LocalResource, NoSpace
 from p2pmodel.store.files import partial_file as module
-from p2pmodel.store.files import range_record
+from p2pmodel.store.files import range_set
 from p2pmodel.store.files.partial_file import PartialFile, recorded
 from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
@@ -275,7 +275,7 @@ async def test_after_a_power_cut_only_synced_ranges_count(path: Path, monkeypatc
     async with opened(path) as partial:
         await partial.write(0, DATA[:3000])
         await partial.write(3000, DATA[3000:5000])
-    monkeypatch.setattr(range_record, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(range_set, "boot_id", lambda: "another boot")
     async with opened(path) as partial:
         assert partial.missing() == [(3000, SIZE - 3000)]
 

@@ -25,7 +25,7 @@ def test_too_little_space_names_the_amount_and_the_folder(tmp_path: Path, monkey
     with pytest.raises(NoSpace) as caught:
         check_space(tmp_path / "hub", 2_000_000_000)
     assert str(caught.value) == (
-        f"{tmp_path}/hub has 1.5 GB free, 2.0 GB are needed; free some space, or choose another cache with --cache-dir"
+        f"{tmp_path}/hub has 1.5 GB free, 2.0 GB are needed; free some space, or name a folder on another disk"
     )
 
 
@@ -73,3 +73,16 @@ def test_refusals_of_the_system_become_our_errors(
         check_writable(tmp_path)
     assert type(caught.value) is kind
     assert str(tmp_path) in str(caught.value)
+
+
+def test_too_little_space_below_an_open_folder_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type(shutil.disk_usage(tmp_path))(1000, 1000, 0)
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _path: usage)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(NoSpace, match=f"^{tmp_path}/import has 0 bytes free"):
+            check_space(Path(f"/proc/self/fd/{descriptor}/import"), 1)
+    finally:
+        os.close(descriptor)

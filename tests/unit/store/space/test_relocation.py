@@ -9,13 +9,12 @@ import pytest
 
 from p2pmodel.errors import Conflict, IntegrityError, InvalidInput, NoSpace, NotFound
 from p2pmodel.store.cache import HubCache, RepoCache
-from p2pmodel.store.files import exchange as exchange_module
-from p2pmodel.store.locks.process_locks import LockSearch
+from p2pmodel.store.files import file_system as exchange_module
+from p2pmodel.store.process_locks import LockSearch
 from p2pmodel.store.snapshots.removal import remove_snapshot
 from p2pmodel.store.space import relocation
-from p2pmodel.store.space.pins import pin, pins
 from p2pmodel.store.space.relocation import Relocation, planned_relocation, relocate
-from p2pmodel.store.space.usage import measured
+from p2pmodel.store.space.usage import measured, pin, pins
 from p2pmodel.store.state.verified_blobs import BlobState
 from p2pmodel.store.verify import verify
 from tests.support.disks import Disk, disk
@@ -159,8 +158,8 @@ def test_folders_that_cannot_be_used_are_refused(rig: Rig) -> None:
 
 
 def test_a_download_that_runs_prevents_the_move(rig: Rig) -> None:
-    search = LockSearch(rig.repo.staging(MORE.commit).lock_path())
-    lock = search.take()
+    downloading = rig.repo
+    lock = LockSearch(downloading.staging(MORE.commit).lock_path()).take()
     assert lock is not None
     with pytest.raises(Conflict, match="works on org/model"):
         rig.move(rig.other)

@@ -10,10 +10,18 @@ import pytest
 
 from p2pmodel.store.cache import HubCache, RepoCache
 from p2pmodel.store.snapshots.removal import remove_snapshot
-from p2pmodel.store.space.pins import pin, pinned_commits, pins, unpin
 from p2pmodel.store.space.readers import open_inodes, serving_processes
-from p2pmodel.store.space.usage import disk_bytes, measured
-from p2pmodel.store.space.uses import last_use, mark_used, note_use
+from p2pmodel.store.space.usage import (
+    disk_bytes,
+    last_use,
+    mark_used,
+    measured,
+    note_use,
+    pin,
+    pinned_commits,
+    pins,
+    unpin,
+)
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.stored import publish
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from p2pmodel.coordinator.complaints import pieces_in, warning_text
+from p2pmodel.coordinator.tracker.announce_texts import pieces_in, warning_text
 from p2pmodel.errors import InvalidInput, LocalResource, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings, TrackerAnswered, TrackerWarned
 from p2pmodel.swarm.libtorrent import torrent as libtorrent_torrent
@@ -226,6 +226,23 @@ async def test_a_peer_that_sends_some_blocks_wrong_does_not_stop_a_download(tmp_
         await until_complete(node, raw)
         root = tmp_path / "target" / metainfo.manifest.commit
         assert all((root / name).read_bytes() == data for name, data in CONTENTS.items())
+
+
+async def test_there_is_no_parole_while_pieces_with_padding_alone_are_missing(tmp_path: Path) -> None:
+    def parole(engine: LibtorrentEngine) -> bool:
+        return bool(engine._live()._live().get_settings()["use_parole_mode"])
+
+    raw = torrent()
+    span = next(span for span in parse(raw).layout.spans if span.path == "a.safetensors")
+    others = frozenset(range(parse(raw).layout.piece_count)) - {span.pieces[-1]}
+    async with LibtorrentEngine() as engine:
+        seeder = await engine.add(seeding(raw, stored(tmp_path / "source")))
+        assert parole(engine)
+        await seeder.remove()
+        node = await engine.add(AddTorrent(raw, tmp_path / "target", {}, have=others))
+        assert not parole(engine)
+        assert await node.feed(span.pieces[-1], CONTENTS["a.safetensors"][50 * PIECE :])
+        await eventually(lambda: parole(engine), what="parole")
 
 
 async def test_peers_are_held_back_while_the_engine_waits_long_for_the_disk(

@@ -1,5 +1,7 @@
 """Session settings: relations between them, and features that are off."""
 
+import os
+
 import libtorrent as lt
 import pytest
 
@@ -56,3 +58,17 @@ def test_the_engine_looks_up_a_tracker_anew_within_a_minute() -> None:
     pack = session_settings(EngineSettings("127.0.0.1"), ALERTS, PEER_ID)
     session = lt.session(pack)
     assert session.get_settings()["resolver_cache_timeout"] <= 60
+
+
+def test_the_engines_of_a_node_share_its_memory_and_connections() -> None:
+    alone, one_of_four = (session_settings(EngineSettings(engines=n), ALERTS, PEER_ID) for n in (1, 4))
+    for name in ("max_queued_disk_bytes", "connections_limit", "file_pool_size"):
+        assert one_of_four[name] == alone[name] // 4
+
+
+@pytest.mark.parametrize(("engines", "cores", "hashing"), [(1, 2, 1), (1, 3, 1), (1, 4, 2), (4, 12, 1), (4, 13, 2)])
+def test_few_cores_for_an_engine_hash_pieces_on_one_thread(
+    monkeypatch: pytest.MonkeyPatch, engines: int, cores: int, hashing: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    assert session_settings(EngineSettings(engines=engines), ALERTS, PEER_ID)["hashing_threads"] == hashing

@@ -2,24 +2,24 @@
 
 import pytest
 
-from p2pmodel.config.sections.access import AccessRule, AccessSettings
-from p2pmodel.core.network.rights import Presented, Right
-from p2pmodel.errors import AccessDenied, Forbidden, GatedLogin, GatedRepo
-from p2pmodel.trust.access.authoriser import Authoriser, ServerGate, UnknownCredential
+from p2pmodel.config.sections.trust import AccessRule, AccessSettings
+from p2pmodel.core.network.rights import RequestCredentials, Right
+from p2pmodel.errors import AccessDenied, Forbidden, GatedLogin, GatedRepo, UnknownCredential
+from p2pmodel.trust.access.authoriser import Authoriser, ServerGate
 from p2pmodel.trust.access.policy import AccessPolicy, Subject
 
 OWN = "Bearer own-token"
-HF = Presented("Bearer hf_secret")
+HF = RequestCredentials("Bearer hf_secret")
 RULES = AccessPolicy([AccessRule(subjects=("user:anna",), repos=("org/*",))])
 
 
 class Directory:
     """Knows anna alone."""
 
-    def recognises(self, presented: Presented) -> bool:
+    def recognises(self, presented: RequestCredentials) -> bool:
         return presented.authorization.startswith("Basic")
 
-    async def subject(self, presented: Presented) -> Subject:
+    async def subject(self, presented: RequestCredentials) -> Subject:
         if presented.authorization != "Basic anna":
             raise UnknownCredential("name or password are wrong")
         return Subject("user", "anna")
@@ -31,27 +31,27 @@ def gate(policy: AccessPolicy = RULES, *, own: bool = False, hub: bool = False) 
 
 
 async def test_rules_decide_about_the_client_that_a_directory_knows() -> None:
-    assert await gate().admit(Presented("Basic anna"), "read", "org/m") == Right("user:anna", "rule 1")
+    assert await gate().admit(RequestCredentials("Basic anna"), "read", "org/m") == Right("user:anna", "rule 1")
     with pytest.raises(GatedRepo, match=r"user:anna may not read other/m \(no rule\)"):
-        await gate().admit(Presented("Basic anna"), "read", "other/m")
+        await gate().admit(RequestCredentials("Basic anna"), "read", "other/m")
     with pytest.raises(UnknownCredential):
-        await gate().admit(Presented("Basic bert"), "read", "org/m")
+        await gate().admit(RequestCredentials("Basic bert"), "read", "org/m")
     with pytest.raises(Forbidden, match="may not publish org/m"):
-        await gate().admit(Presented("Basic anna"), "publish", "org/m")
+        await gate().admit(RequestCredentials("Basic anna"), "publish", "org/m")
 
 
 async def test_a_client_without_a_credential_is_asked_to_log_in() -> None:
     with pytest.raises(GatedLogin):
-        await gate().admit(Presented(), "read", "org/m")
+        await gate().admit(RequestCredentials(), "read", "org/m")
     with pytest.raises(AccessDenied) as refused:
-        await gate().admit(Presented(), "operate", None)
+        await gate().admit(RequestCredentials(), "operate", None)
     assert refused.type is AccessDenied
 
 
 async def test_without_rules_a_server_with_a_token_requires_it() -> None:
     closed = gate(AccessPolicy(), own=True)
-    assert (await closed.admit(Presented(OWN), "operate", None)).subject == "server"
-    for wrong in (Presented(), Presented(local=True)):
+    assert (await closed.admit(RequestCredentials(OWN), "operate", None)).subject == "server"
+    for wrong in (RequestCredentials(), RequestCredentials(local=True)):
         with pytest.raises(AccessDenied, match="requires a token"):
             await closed.admit(wrong, "read", "org/m")
     with pytest.raises(UnknownCredential):
@@ -59,24 +59,26 @@ async def test_without_rules_a_server_with_a_token_requires_it() -> None:
 
 
 async def test_a_hub_token_is_the_clients_own_right_and_not_that_of_its_machine() -> None:
-    right = await gate(AccessPolicy(), hub=True).admit(Presented("Bearer hf_secret", local=True), "read", "org/m")
+    right = await gate(AccessPolicy(), hub=True).admit(
+        RequestCredentials("Bearer hf_secret", local=True), "read", "org/m"
+    )
     assert (right.subject, right.ask_mirror, right.token) == ("hub", True, "hf_secret")
     assert "hf_secret" not in repr(right)
-    right = await gate(AccessPolicy()).admit(Presented("Bearer hf_secret", local=True), "read", "org/m")
+    right = await gate(AccessPolicy()).admit(RequestCredentials("Bearer hf_secret", local=True), "read", "org/m")
     assert (right.subject, right.ask_mirror, right.token) == ("local", False, None), "no mirror takes such tokens"
     assert (await gate(AccessPolicy()).admit(HF, "read", "org/m")).ask_mirror
 
 
 async def test_a_machine_token_that_is_no_longer_valid_goes_to_no_mirror() -> None:
     with pytest.raises(UnknownCredential):
-        await gate(AccessPolicy(), hub=True).admit(Presented("Bearer p2pm_0123456789"), "read", "org/m")
+        await gate(AccessPolicy(), hub=True).admit(RequestCredentials("Bearer p2pm_0123456789"), "read", "org/m")
 
 
 async def test_a_certificate_names_the_client_and_a_hub_token_beside_it_counts_too() -> None:
     policy = AccessPolicy(
         [AccessRule(subjects=("certificate:gpu-*",), repos=("org/*",)), AccessRule(subjects=("hub",))]
     )
-    presented = Presented("Bearer hf_secret", "gpu-1")
+    presented = RequestCredentials("Bearer hf_secret", "gpu-1")
     assert not (await gate(policy, hub=True).admit(presented, "read", "org/m")).ask_mirror
     assert (await gate(policy, hub=True).admit(presented, "read", "other/m")).ask_mirror
 
@@ -85,9 +87,9 @@ async def test_a_reload_replaces_the_rules_and_never_opens_a_server() -> None:
     authoriser = Authoriser(RULES, None, [Directory()])
     at = ServerGate(authoriser)
     authoriser.change(AccessSettings(rules=(AccessRule(subjects=("user:anna",), repos=("other/*",)),)))
-    await at.admit(Presented("Basic anna"), "read", "other/m")
+    await at.admit(RequestCredentials("Basic anna"), "read", "other/m")
     with pytest.raises(GatedRepo):
-        await at.admit(Presented("Basic anna"), "read", "org/m")
+        await at.admit(RequestCredentials("Basic anna"), "read", "org/m")
     authoriser.change(AccessSettings())
     with pytest.raises(GatedLogin):
-        await at.admit(Presented(), "read", "other/m")
+        await at.admit(RequestCredentials(), "read", "other/m")

@@ -3,18 +3,18 @@
 import asyncio
 import base64
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2pmodel.config.sections.access import LdapSettings
-from p2pmodel.core.network.rights import Presented
-from p2pmodel.errors import InvalidInput, Unavailable
-from p2pmodel.trust.access.authoriser import UnknownCredential
+from p2pmodel.config.sections.trust import LdapSettings
+from p2pmodel.core.network.rights import RequestCredentials
+from p2pmodel.errors import InvalidInput, Unavailable, UnknownCredential
 from p2pmodel.trust.access.policy import Subject
 from tests.support.certificates import authority
+from tests.support.opened_directories import opened
 from tests.support.slapd import BASE, GROUPS, PEOPLE, ROOT_PASSWORD, SLAPD, Slapd, group, made, user
 
 pytest.importorskip("ldap", reason="the extra ldap is not installed")
@@ -61,23 +61,8 @@ def server(filled: Slapd) -> Iterator[Slapd]:
     filled.stop()
 
 
-def basic(name: str, password: str) -> Presented:
-    return Presented("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode())
-
-
-OPENED: list[LdapDirectory] = []
-
-
-@pytest.fixture(autouse=True)
-async def none_stays_open() -> AsyncIterator[None]:
-    yield
-    while OPENED:
-        await OPENED.pop().close()
-
-
-def opened(directory: LdapDirectory) -> LdapDirectory:
-    OPENED.append(directory)
-    return directory
+def basic(name: str, password: str) -> RequestCredentials:
+    return RequestCredentials("Basic " + base64.b64encode(f"{name}:{password}".encode()).decode())
 
 
 def directory(settings: LdapSettings, ttl: float = 60.0) -> LdapDirectory:
@@ -89,10 +74,10 @@ async def test_a_user_logs_in_and_has_groups(server: Slapd, starttls: bool) -> N
     at = directory(server.settings(starttls=starttls, group_base=IN_GROUPS, group_depth=1))
     anna = Subject("user", "anna", frozenset({"ml", "all"}))
     assert await at.subject(basic("anna", "anna-pw")) == anna
-    hub_client = Presented("Bearer anna:anna-pw")
+    hub_client = RequestCredentials("Bearer anna:anna-pw")
     assert at.recognises(hub_client)
     assert await at.subject(hub_client) == anna
-    assert not at.recognises(Presented("Bearer hf_token"))
+    assert not at.recognises(RequestCredentials("Bearer hf_token"))
 
 
 @pytest.mark.parametrize(

@@ -4,39 +4,24 @@ import asyncio
 import faulthandler
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.sections.access import LdapSettings
-from p2pmodel.core.network.rights import Presented
+from p2pmodel.config.sections.trust import LdapSettings
+from p2pmodel.core.network.rights import RequestCredentials
 from p2pmodel.errors import Unavailable
 from tests.support.certificates import authority
 from tests.support.eventually import PATIENCE
 from tests.support.faulty_ldap import FaultyLdap, How, Step
+from tests.support.opened_directories import opened
 
 pytest.importorskip("ldap", reason="the extra ldap is not installed")
 
 from p2pmodel.trust.access.ldap import LdapDirectory
 
-ANNA = Presented("Bearer anna:pa55-of-anna")
+ANNA = RequestCredentials("Bearer anna:pa55-of-anna")
 SILENT, ENDED = "it does not answer", "it ends the connection|TLS fails|Connection reset"
-
-
-OPENED: list[LdapDirectory] = []
-
-
-@pytest.fixture(autouse=True)
-async def none_stays_open() -> AsyncIterator[None]:
-    yield
-    while OPENED:
-        await OPENED.pop().close()
-
-
-def opened(directory: LdapDirectory) -> LdapDirectory:
-    OPENED.append(directory)
-    return directory
 
 
 def directory(url: str, ca_file: Path, timeout: float = 0.5) -> LdapDirectory:
@@ -105,7 +90,7 @@ async def test_logins_that_waited_too_long_do_not_hold_those_after_them(tmp_path
     with FaultyLdap(context, starttls=False, fails_at="bind", how="silent") as server:
         settings = {"url": server.url, "ca_file": ca_file, "user_dn": "uid={user},dc=example", "timeout": 0.5}
         at = opened(LdapDirectory(LdapSettings.model_validate(settings | {"connections": 1}), ttl=60.0))
-        logins = [at.subject(Presented(f"Bearer user{number}:pa55")) for number in range(30)]
+        logins = [at.subject(RequestCredentials(f"Bearer user{number}:pa55")) for number in range(30)]
         ended = await asyncio.gather(*logins, return_exceptions=True)
         assert all(isinstance(each, Unavailable) for each in ended)
         with pytest.raises(Unavailable, match=SILENT):

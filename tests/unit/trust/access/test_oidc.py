@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from p2pmodel.config.sections.access import OidcSettings
+from p2pmodel.config.sections.trust import OidcSettings
 from p2pmodel.core.network.proxies import DIRECT
-from p2pmodel.core.network.rights import Presented
-from p2pmodel.errors import Unavailable
+from p2pmodel.core.network.rights import RequestCredentials
+from p2pmodel.errors import Unavailable, UnknownCredential
 from p2pmodel.http.server import serving
-from p2pmodel.trust.access.authoriser import UnknownCredential
 from p2pmodel.trust.access.policy import Subject
 from tests.support.eventually import eventually
 
@@ -51,7 +50,11 @@ async def test_a_token_of_the_issuer_names_a_client_with_its_groups(issuer: Issu
     assert await at.subject(presented) == Subject("oidc", "anna", frozenset({"ml"}))
     assert await at.subject(issuer.token(aud=["other", "p2pmodel"])) == Subject("oidc", "anna", frozenset({"ml"}))
     assert issuer.asked == 1, "the keys are kept"
-    for other in (Presented("Bearer hf_secret"), Presented("Basic YTpi"), Presented("Bearer a.b.c")):
+    for other in (
+        RequestCredentials("Bearer hf_secret"),
+        RequestCredentials("Basic YTpi"),
+        RequestCredentials("Bearer a.b.c"),
+    ):
         assert not at.recognises(other)
 
 
@@ -85,7 +88,7 @@ async def test_a_foreign_signature_is_refused(issuer: Issuer) -> None:
         await at.subject(issuer.token(foreign))
     whole = issuer.token().authorization
     with pytest.raises(UnknownCredential):
-        await at.subject(Presented(whole[:-4] + ("AAAA" if whole[-4:] != "AAAA" else "BBBB")))
+        await at.subject(RequestCredentials(whole[:-4] + ("AAAA" if whole[-4:] != "AAAA" else "BBBB")))
 
 
 async def test_only_the_listed_algorithms_are_accepted(issuer: Issuer) -> None:
@@ -96,7 +99,7 @@ async def test_only_the_listed_algorithms_are_accepted(issuer: Issuer) -> None:
         header = json.dumps({"alg": algorithm, "kid": issuer.key.kid}).encode()
         signed = f"{base64.urlsafe_b64encode(header).decode().rstrip('=')}.{claims}"
         mac = hmac.digest(issuer.key.as_pem(private=False), signed.encode(), "sha256") if algorithm != "none" else b""
-        forged = Presented(f"Bearer {signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}")
+        forged = RequestCredentials(f"Bearer {signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}")
         with pytest.raises(UnknownCredential):
             await directory(issuer).subject(forged)
     issuer.rotate(RSAKey)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from p2pmodel.config.sections.access import AccessRule
+from p2pmodel.config.sections.trust import AccessRule
 from p2pmodel.trust.access.policy import ADMINISTRATOR, ANYONE, LOCAL, SERVER, AccessPolicy, Decision, Subject, Verb
 
 ANNA = Subject("user", "anna", frozenset({"ml"}))

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from p2pmodel.config.sections.trust import TrustRule
+from p2pmodel.config.sections.trust import TrustRule, rule_of
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import RepoId
 from p2pmodel.trust.signatures.allowed_signers import AllowedSigners
 from p2pmodel.trust.signatures.record import SignatureRecords, SignatureWarning
 from p2pmodel.trust.signatures.revocations import parse_revocations
-from p2pmodel.trust.signatures.rules import rule_of
 from p2pmodel.trust.signatures.signing_key import read_signing_key
 from p2pmodel.trust.signatures.statement import (
     SUFFIX,

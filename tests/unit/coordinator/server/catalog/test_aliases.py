@@ -3,18 +3,20 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from p2pmodel.coordinator.alias_messages import MAX_MOVES, Alias, AliasMove, alias_of, alias_plain
+from p2pmodel.coordinator.catalog_messages import MAX_MOVES, Alias, AliasMove, alias_of, alias_plain
 from p2pmodel.coordinator.client.aliases import AliasClient
 from p2pmodel.coordinator.client.catalog import find, list_torrents
 from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.server.app import coordinator_app
-from p2pmodel.coordinator.server.catalog.aliases import Aliases
+from p2pmodel.coordinator.server.catalog.aliases import Aliases, newest
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
 from p2pmodel.coordinator.server.credentials import ADMINISTRATOR, Caller, Rights
 from p2pmodel.coordinator.server.tracker import Tracker
-from p2pmodel.core.content.names import Reference, RepoId, VersionRange
+from p2pmodel.core.content.names import Reference, RepoId, VersionRange, is_range, is_version
 from p2pmodel.core.notes import Note
 from p2pmodel.errors import (
     AccessDenied,
@@ -34,6 +36,22 @@ ONE, TWO, THREE = ("a" * 40, "b" * 40, "c" * 40)
 STABLE = Reference.parse("org/tiny@stable")
 ALICE, BOB = Caller(Rights.PUBLISHER, "alice"), Caller(Rights.PUBLISHER, "bob")
 ROOT = Caller(Rights.ADMINISTRATOR, ADMINISTRATOR)
+
+
+NAMES = [
+    "main",
+    "stable",
+    "0.3.1",
+    "v0.3.9",
+    "0.4.0",
+    "v1.2.3",
+    "1.2.10",
+    "v1.10.0",
+    "1.11.0-rc.1",
+    "v2.0.0",
+    "1.99",
+    "x1.9.9",
+]
 
 
 async def catalog_of(*commits: str) -> Catalog:
@@ -85,7 +103,7 @@ async def test_rollback_goes_back_one_move_each_time(rig: Rig) -> None:
     assert (await rig.aliases.rollback(STABLE, ALICE)).commit == TWO
     assert (await rig.aliases.rollback(STABLE, ALICE)).commit == ONE
     assert rig.lines[-1].keys["before"] == TWO
-    with pytest.raises(Conflict, match="has pointed at no other commit"):
+    with pytest.raises(Conflict, match="never pointed at another commit"):
         await rig.aliases.rollback(STABLE, ALICE)
     assert rig.commit() == ONE
 
@@ -193,7 +211,7 @@ def test_only_the_latest_moves_are_kept() -> None:
 
 async def test_a_range_means_the_highest_version_of_names_and_aliases(rig: Rig) -> None:
     wanted = VersionRange(RepoId("ORG/tiny"), "^1.2")
-    with pytest.raises(RevisionNotFound, match=r"no version in this catalog is in ORG/tiny@\^1\.2"):
+    with pytest.raises(RevisionNotFound, match=r"no version in this catalog matches ORG/tiny@\^1\.2"):
         rig.aliases.version(wanted)
     await rig.catalog.publish(read_publication(torrent_of(SMALL, commit=ONE)), ["v1.2.9", "v2.0.0"], by=ALICE)
     assert rig.aliases.version(wanted).revision == "v1.2.9"
@@ -240,3 +258,31 @@ async def test_an_alias_over_http() -> None:
         assert (await find(Reference.parse("org/tiny@v1"), [client(url)], 5)).name == ""
     with pytest.raises(Unavailable):
         await AliasClient(client(CLOSED)).all()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("^1.2", "v1.10.0"),
+        ("^v1", "v1.10.0"),
+        ("~1.2", "1.2.10"),
+        ("~1.2.11", None),
+        ("^0.3", "v0.3.9"),
+        ("^1.11.0-rc.0", "1.11.0-rc.1"),
+        ("^1.10.1", None),
+        ("^3", None),
+    ],
+)
+def test_the_highest_version_in_the_range(wanted: str, name: str | None) -> None:
+    assert newest(wanted, NAMES) == name
+    assert newest(wanted, reversed(NAMES)) == name
+
+
+@given(
+    st.from_regex(r"[\^~]v?[0-9a-z.-]{1,20}", fullmatch=True),
+    st.lists(st.text("v0123456789.-ab", max_size=12), max_size=5),
+)
+def test_whatever_the_texts_are_the_answer_is_one_of_the_names(wanted: str, names: list[str]) -> None:
+    if is_range(wanted):
+        found = newest(wanted, names)
+        assert found is None or (found in names and is_version(found))

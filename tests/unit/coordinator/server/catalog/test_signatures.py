@@ -11,7 +11,7 @@ from p2pmodel.coordinator.client.publishing import publish
 from p2pmodel.coordinator.client.signatures import find_signatures, publish_signature
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
-from p2pmodel.coordinator.server.catalog.signatures import MAX_OWNER, SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import MAX_OF_OWNER, SignatureStore
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.errors import AccessDenied, InvalidInput
 from p2pmodel.http.server import serving
@@ -67,21 +67,21 @@ async def test_what_its_key_has_not_signed_is_refused(key: SigningKey) -> None:
 
 
 async def test_a_publisher_replaces_its_own_alone_and_fills_no_shelf(key: SigningKey, tmp_path: Path) -> None:
-    shelf = SignatureShelf(tmp_path / "catalog")
+    store = SignatureStore(tmp_path / "catalog")
     first = sign(key)
-    await shelf.publish("alice", first)
+    await store.publish("alice", first)
     later = sign(key, now=NOW + 60)
-    await shelf.publish("bob", later)
-    assert shelf.over(MANIFEST.repo, MANIFEST.commit) == (later, first)
-    await shelf.publish("alice", later)
-    assert shelf.over(MANIFEST.repo, MANIFEST.commit) == (later, later)
-    for number in range(3 * MAX_OWNER):
-        await shelf.publish("bob", sign(key, f"{number:064x}"))
-    held = shelf.over(MANIFEST.repo, MANIFEST.commit)
-    assert len(held) == MAX_OWNER + 1
+    await store.publish("bob", later)
+    assert store.over(MANIFEST.repo, MANIFEST.commit) == (later, first)
+    await store.publish("alice", later)
+    assert store.over(MANIFEST.repo, MANIFEST.commit) == (later, later)
+    for number in range(3 * MAX_OF_OWNER):
+        await store.publish("bob", sign(key, f"{number:064x}"))
+    held = store.over(MANIFEST.repo, MANIFEST.commit)
+    assert len(held) == MAX_OF_OWNER + 1
     assert later in held
-    again = SignatureShelf(tmp_path / "catalog")
+    again = SignatureStore(tmp_path / "catalog")
     assert await again.load() == ()
     assert again.over(MANIFEST.repo, MANIFEST.commit) == held
     (tmp_path / "catalog/signatures.json").write_text("{")
-    assert len(await SignatureShelf(tmp_path / "catalog").load()) == 1
+    assert len(await SignatureStore(tmp_path / "catalog").load()) == 1

@@ -2,7 +2,7 @@
 
 from p2pmodel.core.pace import OF_THE_LIMIT, TRICKLE
 from p2pmodel.node.fetch.pieces.delivery_clock import LEAST as BLOCK
-from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.pieces.delivery_clock import TRIAL, DeliveryClock, SeederTrial
 
 LEAST = 10 * TRICKLE
 """What counts within ten seconds."""
@@ -116,3 +116,34 @@ def test_counts_that_begin_anew_are_followed() -> None:
     clock.received(0, 0, 2.0)
     clock.received(LEAST, 0, 9.0)
     assert not clock.is_silent(18.0)
+
+
+def trial() -> SeederTrial:
+    return SeederTrial(DeliveryClock(10.0, now=0.0))
+
+
+def test_a_trickle_fails() -> None:
+    seeders = trial()
+    for second in range(5):
+        seeders.look(second * TRICKLE // 2, float(second), silent=True)
+    assert seeders.failed
+
+
+def test_seeders_that_deliver_are_tried_on_and_on() -> None:
+    seeders = trial()
+    for second in range(30):
+        seeders.look(second * TRICKLE * 2, float(second), silent=True)
+        assert not seeders.failed
+    for second in range(30, 36):
+        seeders.look(60 * TRICKLE, float(second), silent=True)
+    assert seeders.failed
+
+
+def test_a_failure_lasts_as_long_as_the_silence() -> None:
+    seeders = trial()
+    seeders.look(0, 0.0, silent=True)
+    seeders.look(0, TRIAL, silent=True)
+    seeders.look(100 * TRICKLE, 2 * TRIAL, silent=True)
+    assert seeders.failed
+    seeders.look(100 * TRICKLE, 2 * TRIAL, silent=False)
+    assert not seeders.failed

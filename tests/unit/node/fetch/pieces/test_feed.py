@@ -40,7 +40,7 @@ class FakeTorrent:
 
     def __init__(self) -> None:
         self.availability: tuple[int, ...] = ()
-        self.downloaded = 0
+        self.downloaded = self.download_rate = 0
         self.met: list[PeerConnection] = []
         self.fed: list[int] = []
         self.data: dict[int, bytes] = {}
@@ -48,7 +48,8 @@ class FakeTorrent:
         """What the next calls for a piece answer or raise."""
 
     def status(self) -> SwarmStatus:
-        return SwarmStatus(frozenset(), self.availability, len(self.availability), 0, self.downloaded, 0, 0, 0, 0)
+        peers, rate = len(self.availability), self.download_rate
+        return SwarmStatus(frozenset(), self.availability, peers, 0, self.downloaded, 0, 0, rate, 0)
 
     async def connections(self) -> tuple[PeerConnection, ...]:
         return tuple(self.met)
@@ -149,6 +150,7 @@ class Rig:
         self.unneeded: set[int] = set()
         self.bad: list[int] = []
         self.engine_is_silent = False
+        self.http_only = False
         pieces = OrphanPieces(PIECES, "me", OrphanRules(grace=grace, limit=LIMIT), time.monotonic())
         self.clock = DeliveryClock(bound, time.monotonic())
         self.feed = PieceFeed(
@@ -161,6 +163,7 @@ class Rig:
             leases=mean_leases(self.metainfo),
             clock=self.clock,
             on_bad_piece=self.bad.append,
+            http_only=lambda: self.http_only,
         )
 
     def missing(self) -> frozenset[int]:
@@ -322,6 +325,40 @@ async def test_with_leases_only_orphans_that_are_ours_are_pulled(rig: Rig) -> No
     assert sorted(rig.torrent.fed) == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("peers", "expected"), [(1, {2, 4}), (2, set())])
+async def test_a_node_that_is_alone_goes_on_over_http_until_the_swarm_is_quicker(
+    tmp_path: Path, peers: int, expected: set[int]
+) -> None:
+    rig = Rig(tmp_path, seeders=True)
+    rig.torrent.availability = (1,) * PIECES
+    rig.grant(2, 4, peers=peers)
+    async with rig.running():
+        await rig.until_fed(expected)
+        rig.torrent.download_rate = 1 << 30
+        rig.grant(0, peers=peers)
+        await asyncio.sleep(0.05)
+    assert set(rig.torrent.fed) == expected
+
+
+async def test_a_node_that_is_alone_does_not_wait_for_the_swarm_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piece_feed, "BRIDGE", 0.0)
+    rig = Rig(tmp_path, seeders=True)
+    rig.torrent.availability = (1,) * PIECES
+    rig.grant(2, 4, peers=1)
+    async with rig.running():
+        await asyncio.sleep(0.05)
+    assert rig.torrent.fed == []
+
+
+@pytest.mark.parametrize(("peers", "wanted"), [(1, 2 + 3), (2, 2)])
+def test_a_node_that_is_alone_asks_for_more_with_each_piece(rig: Rig, peers: int, wanted: int) -> None:
+    rig.grant(peers=peers)
+    rig.feed.fed |= {0, 1, 2}
+    assert rig.feed.demand().want == wanted
+
+
 async def test_all_that_is_leased_is_pulled_at_once(rig: Rig) -> None:
     rig.origin.open.clear()
     rig.grant(0, 1, 2, 3, 4)
@@ -464,6 +501,29 @@ async def test_a_piece_leased_for_a_seeder_is_not_pulled_from_mirrors_before_the
         await rig.until_fed([0, 1])
 
 
+async def test_the_rest_is_estimated_by_the_rate_of_the_swarm(rig: Rig) -> None:
+    assert rig.feed.takes_longer(1000.0), "nothing comes"
+    rig.torrent.download_rate = 100 * rig.metainfo.manifest.total_size
+    assert not rig.feed.takes_longer(1.0)
+    rig.unneeded = set(range(PIECES))
+    rig.torrent.download_rate = 0
+    assert not rig.feed.takes_longer(1.0)
+
+
+async def test_a_new_demand_is_due_once_other_sources_can_be_asked(rig: Rig) -> None:
+    reports = list[bool]()
+    rig.seeders.usable = True
+    rig.feed.report_by(lambda: reports.append(rig.feed.demand().from_seeders))
+    rig.grant(0)
+    async with rig.running():
+        await rig.until_fed([0])
+        assert reports == []
+        rig.seeders.usable = False
+        await rig.until(lambda: reports == [False], "the seeders are gone")
+        rig.seeders.usable = True
+        await rig.until(lambda: reports == [False, True], "they are back")
+
+
 async def test_a_failure_of_seeders_is_the_failure_if_there_are_no_mirrors(rig: Rig, tmp_path: Path) -> None:
     alone = Rig(tmp_path / "alone", mirrors=False, seeders=True)
     alone.seeders.refused = dict.fromkeys(FILES, Unavailable("down"))
@@ -520,6 +580,15 @@ async def test_the_demand_contains_scarce_and_leased_pieces(rig: Rig) -> None:
         rig.origin.open.set()
         await rig.until_fed([2])
         assert list(pieces_of(rig.feed.demand().scarce)) == [0, 4]
+
+
+async def test_a_leased_piece_is_no_delivery_before_it_is_here_though_a_peer_has_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, seeders=True)
+    rig.torrent.availability = (1,) * PIECES  # of a seeder that was joined in the swarm
+    rig.grant(2)
+    assert list(pieces_of(rig.feed.demand().scarce)) == [2]
+    rig.unneeded = {2}
+    assert list(pieces_of(rig.feed.demand().scarce)) == []
 
 
 @pytest.mark.parametrize(("seeders", "late", "waits"), [(True, False, False), (True, True, True), (False, False, True)])
@@ -621,3 +690,36 @@ async def test_a_seeder_that_sends_a_bad_piece_is_reported_but_no_mirror_is(tmp_
         async with rig.running():
             await rig.until_fed([0, 2])
         assert rig.bad == ([0, 2] if seeders else []), "each read of the fake is tried with wrong bytes, too"
+
+
+async def test_a_node_that_no_peer_connects_to_pulls_from_seeders_without_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others deliver its pieces, and it would get leases for them only later."""
+    monkeypatch.setattr(piece_feed, "TICK", 0.01)
+    monkeypatch.setattr(lease_strategy, "CONNECT_WITHIN", 0.0)
+    rig = Rig(tmp_path, seeders=True, mirrors=False)
+    rig.grant()
+    async with rig.running():
+        await asyncio.sleep(0.05)
+        assert rig.torrent.fed == [], "nothing is leased"
+        assert rig.feed.demand().want > 0
+        rig.http_only = True
+        rig.seeders.open.clear()
+        await rig.until(lambda: rig.feed.active, "pieces are asked for")
+        assert rig.seeders.at_once <= PIECES - 1, "a few at a time"
+        demand = rig.feed.demand()
+        assert (demand.want, demand.leased) == (0, 0), "it takes no lease from the others"
+        rig.seeders.open.set()
+        await rig.until_fed()
+
+
+async def test_a_node_with_peers_takes_leases_although_an_address_of_it_is_for_http_alone(rig: Rig) -> None:
+    rig.http_only, rig.seeders.usable = True, True
+    rig.torrent.availability = (0,) * PIECES
+    rig.grant(1)
+    async with rig.running():
+        await rig.until_fed([1])
+        await asyncio.sleep(0.05)
+    assert rig.torrent.fed == [1]
+    assert rig.feed.demand().want > 0

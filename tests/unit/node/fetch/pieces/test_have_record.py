@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from p2pmodel.errors import Unavailable
-from p2pmodel.node.fetch.pieces.have_record import LATEST, SHARE, UNSAVED, HaveRecord
+from p2pmodel.node.fetch.pieces import have_record
+from p2pmodel.node.fetch.pieces.have_record import LATEST, LEAST_UNSAVED, SHARE, UNSAVED, HaveRecord
 from p2pmodel.node.fetch.pieces.stats import PieceStats
 from p2pmodel.node.snapshot.piece_record import PieceRecord
+from tests.support.eventually import PATIENCE
 from tests.support.hub_snapshot import snapshot_of
 from tests.support.node_swarm import Swarm
 
@@ -20,6 +22,8 @@ class Disk:
         swarm = Swarm(folder, snapshot_of({"model.bin": bytes(2 * UNSAVED)}))
         self.now, self.seconds, self.fails = 100.0, 0.0, False
         self.arrived: set[int] = set()
+        self.written = asyncio.Event()
+        self.piece = swarm.metainfo.layout.piece_length
         self.stats = PieceStats(swarm.metainfo, frozenset({0}))
         self.stats.begin(frozenset(), mirrored=frozenset(), exchanged=frozenset())
         self.contents = contents = swarm.cache().repo(swarm.metainfo.manifest.repo).staged
@@ -32,6 +36,7 @@ class Disk:
         self.now += self.seconds
         if self.fails:
             raise Unavailable("the disk takes its time")
+        self.written.set()
         return frozenset(self.arrived)
 
     def arrive(self, count: int = 1) -> None:
@@ -87,10 +92,43 @@ async def test_much_that_is_unsaved_does_not_wait(disk: Disk) -> None:
     disk.arrive()
     await disk.record.save(disk)
     saved = disk.stats.done
-    while disk.stats.done - saved < UNSAVED:
+    while disk.stats.done - saved < LEAST_UNSAVED:
         assert not disk.record.due
         disk.arrive()
     assert disk.record.due
+
+
+async def test_less_is_unsaved_at_both_ends(disk: Disk) -> None:
+    """A load begins with the first bytes, and can take the last ones once they are recorded."""
+    disk.seconds, unsaved = 60, []
+    disk.arrive()
+    await disk.record.save(disk)
+    while disk.stats.missing:
+        saved = disk.stats.done
+        while disk.stats.missing and not disk.record.due:
+            disk.arrive()
+        unsaved.append(disk.stats.done - saved)
+        await disk.record.save(disk)
+    largest = unsaved.index(max(unsaved))
+    assert unsaved[:largest] == sorted(unsaved[:largest])
+    assert unsaved[largest:] == sorted(unsaved[largest:], reverse=True)
+    assert max(unsaved[0], unsaved[-1]) <= LEAST_UNSAVED
+    assert len(unsaved) <= 10
+
+
+@pytest.mark.parametrize("missing", [1, -LEAST_UNSAVED // (128 << 10)], ids=["last", "first"])
+async def test_bytes_at_both_ends_do_not_wait_for_the_next_look(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    monkeypatch.setattr(have_record, "SAVE_EVERY", 3600)
+    saving = asyncio.create_task(disk.record.run(disk))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            disk.arrive(len(disk.stats.missing) - missing if missing > 0 else -missing)
+            disk.record.arrived()
+            await disk.written.wait()
+    finally:
+        saving.cancel()
 
 
 async def test_after_a_failure_it_is_tried_again_though_not_at_once(disk: Disk) -> None:

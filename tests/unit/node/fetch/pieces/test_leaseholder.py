@@ -17,7 +17,7 @@ from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.core.network.egress import PUBLIC
 from p2pmodel.core.tasks import companions
 from p2pmodel.node.fetch.pieces import leaseholder
-from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder
+from p2pmodel.node.fetch.pieces.leaseholder import Crowded, Leaseholder
 from p2pmodel.node.fetch.pieces.seeders import Endpoint
 from tests.support.eventually import eventually
 from tests.support.node_swarm import assert_nothing_runs
@@ -57,16 +57,25 @@ class FakeSeeders:
 
     def __init__(self) -> None:
         self.known: list[Endpoint] = []
+        self.lost = False
 
-    async def update(self, endpoints: list[Endpoint]) -> None:
-        self.known = endpoints
+    async def update(self, endpoints: list[Endpoint], *, lost: bool = False) -> None:
+        self.known, self.lost = endpoints or self.known, lost
 
 
 class FakeFeed:
     goes_round = False
+    longer = True
+
+    def takes_longer(self, seconds: float) -> bool:
+        return self.longer and seconds > 0
 
     def __init__(self) -> None:
         self.grants: list[tuple[Grant | None, bool]] = []
+        self.report: Callable[[], None] = lambda: None
+
+    def report_by(self, on_new_demand: Callable[[], None]) -> None:
+        self.report = on_new_demand
 
     def take(self, grant: Grant | None, *, late: bool = False) -> None:
         self.grants.append((grant, late))
@@ -97,11 +106,17 @@ class Clock:
 
 
 class Rig:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, may_leave: bool = False) -> None:
         self.clock = clock
         self.seeders, self.feed, self.torrent = FakeSeeders(), FakeFeed(), FakeTorrent()
         self.connection = FakeConnection()
-        self.holder = Leaseholder(self.connection, self.seeders, piece_count=8, waiting=WAITING)  # type: ignore[arg-type]
+        self.holder = Leaseholder(
+            self.connection,
+            self.seeders,  # type: ignore[arg-type]
+            piece_count=8,
+            waiting=WAITING,
+            may_leave=may_leave,
+        )
 
     async def send(self, message: CoordinatorMessage | None) -> None:
         self.connection.receive(message)
@@ -182,6 +197,28 @@ async def test_a_seeder_that_has_just_gone_is_shunned_when_it_returns(rig: Rig) 
         assert rig.holder.shuns_seeders
 
 
+async def test_seeders_are_used_as_soon_as_they_are_listed_and_known_as_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaseholder, "LOOK_EVERY", 1000.0)
+    async with rig.running(CoordinatorMessage(Grant((1,), peers=2), lost_source=True)):
+        await rig.send(CoordinatorMessage(Grant((2,), peers=2), lost_source=True))
+        assert rig.seeders.lost
+        await rig.send(CROWD)
+        assert ([each.url for each in rig.seeders.known], rig.seeders.lost) == (["http://c.test/source"], False)
+        await rig.send(CoordinatorMessage(Grant((2,), peers=2), lost_source=True))
+        assert rig.seeders.lost
+        await rig.send(None)
+        assert not rig.seeders.lost, "no coordinator says when they are back"
+
+
+async def test_the_coordinator_learns_at_once_of_a_change_that_the_feed_reports(rig: Rig) -> None:
+    async with rig.running(CROWD):
+        before = rig.connection.changes
+        rig.feed.report()
+        assert rig.connection.changes == before + 1
+
+
 async def test_the_feed_receives_every_grant_and_the_loss_of_the_coordinator(rig: Rig) -> None:
     late = CoordinatorMessage(Grant((4, 5)), late=True)
     async with rig.running(CROWD):
@@ -246,6 +283,41 @@ async def test_a_node_that_was_in_a_crowd_waits_again(rig: Rig) -> None:
         assert rig.torrent.joined == []
         rig.clock.now += 0.2
         await rig.joins(("10.0.0.9", 6881))
+
+
+async def become_crowded(rig: Rig, message: CoordinatorMessage = CROWD) -> None:
+    """Be alone, join the seeders, and then get `message`."""
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await rig.joins(("10.0.0.9", 6881))
+        await rig.look()
+        await rig.send(message)
+        await rig.look()
+
+
+async def test_a_node_leaves_the_seeders_when_others_come(rig: Rig) -> None:
+    with pytest.raises(Crowded):
+        await become_crowded(Rig(rig.clock, may_leave=True))
+    await assert_nothing_runs()
+
+
+async def test_it_stays_where_it_left_before_or_would_be_complete_soon_or_sources_fail(rig: Rig) -> None:
+    await become_crowded(rig)
+    for name, value in (("longer", False), ("goes_round", True)):
+        other = Rig(rig.clock, may_leave=True)
+        setattr(other.feed, name, value)
+        await become_crowded(other)
+    await become_crowded(Rig(rig.clock, may_leave=True), CoordinatorMessage(Grant((1,), peers=3)))
+
+
+async def test_a_node_that_joined_the_seeders_without_a_coordinator_stays(rig: Rig) -> None:
+    rig = Rig(rig.clock, may_leave=True)
+    async with rig.running(CROWD):
+        await rig.send(None)
+        rig.clock.now += leaseholder.LOST_FOR + 0.1
+        await rig.joins(("10.0.0.9", 6881))
+        await rig.send(CROWD)
+        await rig.look()
 
 
 async def test_after_the_loss_of_the_coordinator_the_last_seeders_are_joined(rig: Rig) -> None:

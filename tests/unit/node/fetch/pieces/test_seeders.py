@@ -14,7 +14,7 @@ from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.fetch.pieces import late_seeders
 from p2pmodel.node.fetch.pieces import seeders as module
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
-from tests.support.eventually import PATIENCE
+from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
 
@@ -111,6 +111,32 @@ async def test_new_seeders_end_a_pause_and_known_ones_do_not() -> None:
         await read(found)
         await found.update([])
         await read(found)
+
+
+async def test_seeders_that_the_coordinator_has_lost_are_tried_once_and_used_again_when_they_are_listed() -> None:
+    async with FakeHub(SNAPSHOT) as hub, seeders() as found:
+        await found.update([endpoint(hub.url)])
+        await found.update([], lost=True)
+        await read(found)
+        assert found.usable, "what delivers is not lost"
+        await found.update([CLOSED])
+        await found.update([], lost=True)
+        with pytest.raises(P2PModelError):
+            await read(found)
+        await asyncio.sleep(2 * module.AGAIN_AFTER)
+        assert not found.usable
+        await found.update([CLOSED])
+        assert found.usable
+
+
+async def test_seeders_are_tried_again_where_no_coordinator_says_that_they_are_back() -> None:
+    async with seeders() as found:
+        await found.update([CLOSED])
+        await found.update([], lost=True)
+        with pytest.raises(P2PModelError):
+            await read(found)
+        await found.update([])
+        await eventually(lambda: found.usable, what="the pause after the failure is over")
 
 
 async def test_a_read_continues_after_an_update() -> None:

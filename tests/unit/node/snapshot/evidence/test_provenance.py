@@ -10,7 +10,7 @@ from p2pmodel.node.snapshot.evidence.provenance import NOT_JUDGED, provenance_of
 from p2pmodel.node.snapshot.evidence.second_opinion import confirmed_commits
 from p2pmodel.node.snapshot.evidence.signature_check import signature_records
 from p2pmodel.node.snapshot.evidence.voucher import vouched_commits
-from p2pmodel.store.state.confirmed_commits import ConfirmedCommit
+from p2pmodel.store.state.judgements import ConfirmedCommit
 from p2pmodel.store.state.sync_log import SyncLog
 from tests.support.command_line import CommandLine
 from tests.support.torrent_files import SMALL, manifest_of

@@ -48,7 +48,7 @@ async def test_enough_mirrors_agree_and_are_asked_once(settings: Callable[..., S
         asked = len(one.requests), len(two.requests)
         await ask(both)
         assert (len(one.requests), len(two.requests)) == asked
-        with pytest.raises(InvalidInput, match="3 mirrors are to confirm"):
+        with pytest.raises(InvalidInput, match="3 mirrors must confirm"):
             await ask(settings(one.url, two.url, one.url, confirm=3))
 
 

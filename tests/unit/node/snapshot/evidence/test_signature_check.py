@@ -14,7 +14,7 @@ from p2pmodel.config.settings import Settings
 from p2pmodel.coordinator.server.app import coordinator_app
 from p2pmodel.coordinator.server.catalog.catalog import Catalog
 from p2pmodel.coordinator.server.catalog.publication import read_publication
-from p2pmodel.coordinator.server.catalog.signatures import SignatureShelf
+from p2pmodel.coordinator.server.catalog.signatures import SignatureStore
 from p2pmodel.coordinator.server.tracker import Tracker
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.core.content.names import Reference
@@ -29,8 +29,7 @@ from p2pmodel.node.hub.sync import MirrorSync
 from p2pmodel.node.seed.seed import SeedRequest, SeedRun
 from p2pmodel.node.snapshot.evidence.signature_check import SignatureCheck, signature_records
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget, TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.state.sync_log import SyncLog
 from p2pmodel.swarm.torrents import build, parse
@@ -108,12 +107,12 @@ class Signed:
 
     @asynccontextmanager
     async def coordinator(self, *, torrent: bool) -> AsyncIterator[str]:
-        catalog, shelf = Catalog(), SignatureShelf()
+        catalog, store = Catalog(), SignatureStore()
         if torrent:
             await catalog.publish(read_publication(self.swarm.metainfo.raw), ["main"])
         for signed in self.statements():
-            await shelf.publish("seeder", signed)
-        async with serving(coordinator_app(Tracker(), catalog, signatures=shelf), "127.0.0.1", 0, grace=0.1) as url:
+            await store.publish("seeder", signed)
+        async with serving(coordinator_app(Tracker(), catalog, signatures=store), "127.0.0.1", 0, grace=0.1) as url:
             yield url
 
     def said(self) -> Sequence[str]:
@@ -173,11 +172,11 @@ async def test_an_unsigned_torrent_gives_way_to_the_mirrors_if_the_files_are_sig
     node = Signed(tmp_path, "good")
     manifest, listed = node.swarm.metainfo.manifest, node.swarm.snapshot
     other = SignedStatement.by(read_signing_key(node.key), Statement.over(manifest, "ee" * 32, NOW))
-    catalog, shelf = Catalog(), SignatureShelf()
+    catalog, store = Catalog(), SignatureStore()
     await catalog.publish(read_publication(node.swarm.metainfo.raw), ["main"])
-    await shelf.publish("seeder", other)
+    await store.publish("seeder", other)
     async with (
-        serving(coordinator_app(Tracker(), catalog, signatures=shelf), "127.0.0.1", 0, grace=0.1) as url,
+        serving(coordinator_app(Tracker(), catalog, signatures=store), "127.0.0.1", 0, grace=0.1) as url,
         FakeHub(listed) as hub,
         Origin([MirrorSettings(name="m", endpoint=hub.url)], OriginSettings(patience=1)) as origin,
     ):

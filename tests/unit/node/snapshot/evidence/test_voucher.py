@@ -15,14 +15,13 @@ from p2pmodel.core.content.names import Reference
 from p2pmodel.errors import Contradicted, P2PModelError, Unconfirmed
 from p2pmodel.node.snapshot.evidence.voucher import recorded_voucher, vouched_commits
 from p2pmodel.node.snapshot.resolve import find_reference, find_torrent
-from p2pmodel.node.snapshot.resolved import ResolvedTarget
-from p2pmodel.node.snapshot.target import TorrentTarget
+from p2pmodel.node.snapshot.target import ResolvedTarget, TorrentTarget
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
-from p2pmodel.store.imports.importer import commit_of
+from p2pmodel.store.importer import commit_of
 from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo, build, layout_of, parse
-from tests.support.coordinators import catalog_of
+from tests.support.coordinators import answering, catalog_of, torrent
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import Heard
@@ -103,6 +102,13 @@ async def test_a_torrent_that_a_mirror_lists_is_used(victim: Victim, ref: Refere
         assert found.metainfo is not None
         assert found.vouched_by == "mirror hub"
         assert all("/api/models/org/model/" in request.path for request in mirror.requests)
+
+
+async def test_a_mirror_that_answers_before_the_coordinator_is_the_voucher(victim: Victim) -> None:
+    async with answering(torrent(torrent_of(GOOD).raw), delay=0.5) as url, hub() as mirror:
+        found = await victim.find(PINNED, [url], mirror.url)
+    assert found.metainfo is not None
+    assert found.vouched_by == "mirror hub"
 
 
 @pytest.mark.parametrize("ref", [MAIN, PINNED])

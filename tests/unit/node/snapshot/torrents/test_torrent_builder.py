@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pmodel.coordinator.tokens import announce_url
 from p2pmodel.core.content.layout import piece_length_for
 from p2pmodel.core.content.manifest import Manifest
 from p2pmodel.errors import EntryNotFound, IntegrityError
@@ -17,6 +18,7 @@ from p2pmodel.swarm.torrents import Format, build, parse, webseed_url
 from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.recording_reporter import RecordingReporter
 from tests.support.stored import publish
+from tests.support.swarm_certificates import new_authority
 from tests.support.torrent_files import trees_of, v1_pieces_of
 
 CONTENTS = {
@@ -26,6 +28,7 @@ CONTENTS = {
     "nested/other.bin": os.urandom(300_001),
 }
 LENGTH = piece_length_for(1)
+AUTHORITY = new_authority().pem.decode()
 TRACKER = "http://tracker.test/announce"
 
 
@@ -71,6 +74,14 @@ def expected(manifest: Manifest, form: Format) -> bytes:
         trackers=[TRACKER],
         webseeds=[webseed_url("http://m.test", manifest, form)],
     )
+
+
+async def test_a_private_torrent_has_no_announce_key(bench: Bench) -> None:
+    trackers = [announce_url("https://10.0.0.1:6969/prefix", "0123456789abcdef"), "https://[fd00::1]:6969/announce"]
+    (private,) = (await bench.builder(authority=AUTHORITY).build((), trackers=trackers)).values()
+    assert parse(private).trackers == ("https://10.0.0.1:6969/prefix/announce", "https://[fd00::1]:6969/announce")
+    (public,) = (await bench.builder().build((), trackers=trackers)).values()
+    assert parse(public).trackers == tuple(trackers), "other clients join it"
 
 
 async def test_every_format_matches_the_contents(bench: Bench) -> None:
@@ -157,7 +168,7 @@ async def test_a_private_snapshot_has_private_torrents(bench: Bench) -> None:
 
 async def test_a_file_that_is_not_here_is_named(bench: Bench) -> None:
     bench.repo.blob_path(bench.snapshot.file("nested/other.bin")).unlink()
-    with pytest.raises(EntryNotFound, match=r"nested/other\.bin of org/model is not in the cache"):
+    with pytest.raises(EntryNotFound, match=r"nested/other\.bin of org/model@\w+ is not in the cache"):
         await bench.build()
 
 

@@ -1,1 +1,0 @@
-"""Commands about the rights of clients: machine tokens, and the audit log."""

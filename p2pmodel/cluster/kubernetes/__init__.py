@@ -1,1 +1,0 @@
-"""Kubernetes: the manifests of a cluster, printed for kubectl."""

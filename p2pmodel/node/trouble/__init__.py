@@ -1,1 +1,0 @@
-"""Why a node gets nothing, in words for its user: failed announces, peers that it does not reach."""

@@ -1,1 +1,0 @@
-"""The format of OpenAI's chat completions: requests, responses and errors. Pure."""

@@ -1,1 +1,0 @@
-"""Bundles: a snapshot in one archive, for machines that no network joins."""

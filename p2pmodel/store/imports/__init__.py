@@ -1,1 +1,0 @@
-"""Directories imported into the cache as snapshots."""

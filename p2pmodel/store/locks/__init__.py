@@ -1,1 +1,0 @@
-"""Locks of files and contents, between processes, machines and the hub's clients."""

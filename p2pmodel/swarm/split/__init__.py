@@ -1,0 +1,1 @@
+"""Several engines of one node as one engine."""

@@ -1,1 +1,0 @@
-"""What snapshots may contain: formats of weights, licences, file patterns."""
