@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import disk_failed, disk_full
 
@@ -44,7 +45,8 @@ class AddTorrent:
     each time the file is opened. Empty files are not created. `have`: the
     verified pieces on disk, which are neither hashed nor downloaded again; all other content of the files is ignored
     and overwritten. `wanted`: the file indexes to download (None: all), `pieces`: of these the pieces to download
-    (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used.
+    (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used (but see
+    `SwarmTorrent.set_web_seeds`).
     """
 
     metainfo: bytes
@@ -202,6 +204,15 @@ class SwarmTorrent(Protocol):
 
     def connect(self, address: str, port: int) -> None:
         """Connect to a peer directly, without a tracker."""
+
+    @property
+    def fits_web_seeds(self) -> bool:
+        """Whether `set_web_seeds` may be called: some torrents lead to an error of the engine."""
+
+    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+        """Download from the HTTP servers at these BEP 19 URLs as well, and from no others: those that are not named any
+        more end at once. They count as peers of this node's zone with all pieces. Neither their addresses nor redirects
+        are followed where `egress` does not admit that. Several torrents share the strictest rule."""
 
     def announce(self) -> None:
         """Ask the trackers for peers now."""

@@ -72,17 +72,21 @@ def by_node(connections: Iterable[PeerConnection]) -> tuple[PeerConnection, ...]
     """The connections with each node as one, at its first engine: of its engines each has a part, or all."""
     nodes: dict[str, list[PeerConnection]] = {}
     for each in connections:
-        nodes.setdefault(node_of(bytes.fromhex(each.peer_id)).hex() or each.address, []).append(each)
-    return tuple(_together(node, those) for node, those in nodes.items())
+        nodes.setdefault(_node_of(each) or each.address, []).append(each)
+    return tuple(map(_together, nodes.values()))
 
 
-def _together(node: str, connections: list[PeerConnection]) -> PeerConnection:
+def _node_of(connection: PeerConnection) -> str:
+    return node_of(bytes.fromhex(connection.peer_id)).hex()
+
+
+def _together(connections: list[PeerConnection]) -> PeerConnection:
     parts: dict[str, float] = {}
     for each in connections:
         parts[each.peer_id] = max(parts.get(each.peer_id, 0.0), each.progress)
     return replace(
         min(connections, key=lambda each: each.peer_id),
-        peer_id=node,
+        peer_id=_node_of(connections[0]),
         progress=min(1.0, sum(parts.values())),
         download_rate=sum(each.download_rate for each in connections),
         upload_rate=sum(each.upload_rate for each in connections),

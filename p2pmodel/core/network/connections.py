@@ -1,7 +1,7 @@
 """The single connections of a transfer to peers and seeders."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 MOST = 200
@@ -31,6 +31,21 @@ class PeerConnection:
     found by peer exchange, DHT or local discovery. E, e: encrypted, or encrypted handshake only."""
     peer_id: str = ""
     """Peer id in the swarm, 40 hex digits (BEP 3)."""
+
+
+def joined(*groups: Iterable[PeerConnection]) -> tuple[PeerConnection, ...]:
+    """All of them, each seeder once: its connections of a node's own requests and of its engine together."""
+    seeders: dict[str, PeerConnection] = {}
+    peers: list[PeerConnection] = []
+    for each in (connection for group in groups for connection in group):
+        if each.kind == "peer":
+            peers.append(each)
+        elif (known := seeders.get(each.address)) is None:
+            seeders[each.address] = each
+        else:
+            rate, count = known.download_rate + each.download_rate, known.downloaded + each.downloaded
+            seeders[each.address] = replace(known, download_rate=rate, downloaded=count)
+    return (*seeders.values(), *peers)
 
 
 def busiest(connections: Iterable[PeerConnection], most: int = MOST) -> tuple[PeerConnection, ...]:

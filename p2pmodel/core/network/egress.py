@@ -19,6 +19,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AddressKind = Literal["public", "loopback", "link-local", "private", "reserved"]
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_IPV4_INSIDE = (_NAT64, *map(ipaddress.ip_network, ("::ffff:0:0/96", "::/96", "2002::/16", "2001::/32")))
+"""IPv6 networks with an IPv4 address in each address."""
 _LOOPBACK = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1")))
 _LINK_LOCAL = tuple(
     map(
@@ -90,6 +92,22 @@ class Egress:
         own = self.around(coordinator)
         return replace(own, networks=own.networks | frozenset(_PRIVATE), ourselves=True)
 
+    @property
+    def ranges(self) -> tuple[tuple[Network, bool], ...]:
+        """The rule for engines, which know addresses alone: networks, and whether they are admitted. A later one
+        overrides an earlier one; what is in none is admitted. IPv6 forms of IPv4 addresses are not."""
+        near = {n for n in self.networks if kind_of(str(n[0])) == "link-local"}
+        wide = {n for n in self.networks - near if n.prefixlen < _IPV4_INSIDE[0].prefixlen}
+        steps = (
+            ((*_LOOPBACK, *_LINK_LOCAL, *_PRIVATE, *_RESERVED), False),
+            (wide, True),
+            (_IPV4_INSIDE, False),
+            (self.networks - near - wide, True),
+            (_LINK_LOCAL, False),
+            (near, True),
+        )
+        return tuple((network, admitted) for networks, admitted in steps for network in networks)
+
     def names(self, host: str) -> bool:
         """Whether `host` is admitted by its name."""
         return host.strip("[]").lower() in self.hosts
@@ -123,6 +141,11 @@ class Egress:
 
 PUBLIC = Egress()
 """Public addresses only."""
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an IP address."""
+    return _parsed(text) is not None
 
 
 def kind_of(address: str) -> AddressKind:

@@ -5,6 +5,8 @@ A browser sends requests for any web page. `RequestGuard` refuses those of other
 content types of forms. A page can add headers, but it cannot remove those that its browser adds.
 """
 
+import base64
+import binascii
 import hmac
 import ipaddress
 import socket
@@ -145,6 +147,20 @@ def is_bearer(authorization: str, token: str | ServerToken) -> bool:
     value = token.value if isinstance(token, ServerToken) else token
     right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), value.encode())
     return right and scheme.lower() == "bearer"
+
+
+def is_token(authorization: str, token: str | ServerToken) -> bool:
+    """As `is_bearer`, or as the password of basic authentication (RFC 7617), with any user: clients that take nothing
+    but a URL send it so."""
+    scheme, _, given = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return is_bearer(authorization, token)
+    try:
+        decoded = base64.b64decode(given.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    password = decoded.partition(b":")[2].decode("utf-8", "replace")
+    return is_bearer(f"Bearer {password}", token)
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from p2pmodel.core import notes
-from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.connections import PeerConnection, joined
 from p2pmodel.core.progress.progress import cut_off
 from p2pmodel.core.tasks import Start, in_the_end, in_thread
 from p2pmodel.errors import Unavailable, WrongTorrent
@@ -142,7 +142,7 @@ class Attempt:
             start(self.follow_events())
             start(self._context.record.run(self.torrent))
             start(self._watch_for_stall())
-            start(keep_order(self.torrent))
+            start(keep_order(self.torrent, has_web_seeds=lambda: self._leases.has_web_seeds))
             start(self._feed.run())
             start(self._leases.run())
             start(self.membership.watch())
@@ -206,7 +206,7 @@ class Attempt:
     async def connections(self) -> tuple[PeerConnection, ...]:
         """The seeders that pieces are pulled from, and the connected peers."""
         seeders = self._seeders.connections() if self._stats.missing else ()
-        return (*seeders, *(await self.torrent.connections()))
+        return joined(seeders, await self.torrent.connections())
 
     def follow_events(self) -> Coroutine[Any, Any, None]:
         """Handle the engine's events until cancelled. Subscribes at once: earlier events are not delivered."""
@@ -296,7 +296,7 @@ class Attempt:
     def _source_of(self, piece: int) -> PieceSource:
         if piece in self._feed.from_mirrors:
             return "mirrors"
-        return "seeders" if piece in self._feed.from_seeders else "peers"
+        return "seeders" if piece in self._feed.from_seeders or self._leases.has_web_seeds else "peers"
 
     def _bring_first(self, piece: int) -> bool:
         """Whether it is missing."""

@@ -8,6 +8,7 @@ from p2pmodel.coordinator.leases.messages import lease_path
 from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.tasks import Start, in_the_end
 from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
+from p2pmodel.node.fetch.pieces.lone_web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
@@ -55,6 +56,10 @@ async def ask_for_leases(
         numbers=plan.numbers,
         zones=zones,
         may_leave=context.may_leave and not plan.blocks,  # blocks that are here would be counted twice
+        web_seeds=LoneWebSeeds(
+            lambda: seeders.web_seeds(context.metainfo.manifest, plan.zone.name),
+            limited=lambda: plan.pace is not None and bool(plan.pace.limit),
+        ),
     )
     try:
         await leaseholder.begin(start)

@@ -1,6 +1,7 @@
 """How a download joins the swarm: the pieces that this node has, the request to the engine, the order of pieces."""
 
 import asyncio
+from collections.abc import Callable
 
 from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.coordinator.tracker.sources import Role
@@ -56,17 +57,18 @@ ALONE_FOR = 0.4
 by then; what they ask of the one seeder before that should differ."""
 
 
-async def keep_order(torrent: SwarmTorrent) -> None:
-    """Until cancelled, request pieces in order while all peers are seeds, and rarest first while others download.
+async def keep_order(torrent: SwarmTorrent, *, has_web_seeds: Callable[[], bool]) -> None:
+    """Until cancelled, request pieces in order while all peers are seeds, or web seeds are used, and rarest first while
+    others download.
 
     In order, files become whole one after another, and are hashed and written while the rest arrives. But where several
     nodes download together, one order for all of them leaves no peer with a piece that another lacks.
     """
     alone, in_order = 0.0, False
     while True:
+        if in_order != (has_web_seeds() or alone >= ALONE_FOR):
+            in_order = not in_order
+            torrent.set_sequential(in_order)
         await asyncio.sleep(ORDER_CHECK_EVERY)
         status = torrent.status()
         alone = alone + ORDER_CHECK_EVERY if 0 < status.peers == status.seeds else 0.0
-        if in_order != (alone >= ALONE_FOR):
-            in_order = not in_order
-            torrent.set_sequential(in_order)

@@ -27,7 +27,7 @@ from p2pmodel.errors import (
     RevisionNotFound,
     TooManyRequests,
 )
-from p2pmodel.http.admission.access import WRONG_TOKEN, ServerToken, is_bearer
+from p2pmodel.http.admission.access import WRONG_TOKEN, ServerToken, is_token
 from p2pmodel.http.admission.authorization import RIGHT, Gate, LocalUsers, admitted, presented_by
 from p2pmodel.http.error_responses import error_middleware
 from p2pmodel.http.exposition import HEALTH, METRICS
@@ -86,7 +86,8 @@ _translated = error_middleware(_respond)
 
 
 def bearer(token: str | ServerToken, *, public: Collection[str] = ()) -> Middleware:
-    """The middleware that admits only `Authorization: Bearer <token>`; it belongs inside `errors`.
+    """The middleware that admits only `Authorization: Bearer <token>`, or the token as a password; it belongs inside
+    `errors`.
     Paths in `public` need no token.
 
     Without a token the answer is the hub's for private repositories: the client raises RepositoryNotFoundError, with
@@ -100,7 +101,7 @@ def bearer(token: str | ServerToken, *, public: Collection[str] = ()) -> Middlew
             return await handler(request)
         if given is None:
             return refusal(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", code="RepoNotFound")
-        if not is_bearer(given, token):
+        if not is_token(given, token):
             request[WRONG_TOKEN] = True
             return refusal(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header")
         return await handler(request)

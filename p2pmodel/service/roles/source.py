@@ -22,7 +22,7 @@ from p2pmodel.core.network.rights import Right
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import AccessDenied
 from p2pmodel.http import limits
-from p2pmodel.http.admission.access import WRONG_TOKEN, RequestGuard, is_bearer
+from p2pmodel.http.admission.access import WRONG_TOKEN, RequestGuard, is_token
 from p2pmodel.http.admission.authorization import RIGHT
 from p2pmodel.http.exposition import HEALTH, SentBytes, Traffic
 from p2pmodel.http.server import serving
@@ -66,7 +66,7 @@ class SourceTickets:
 
     async def check(self, request: web.Request, manifest: Manifest, asked_as: str) -> Right:  # noqa: ARG002
         """The right of a leaseholder of the snapshot. Raises AccessDenied for the token of another one."""
-        if is_bearer(request.headers.get("Authorization", ""), self.of(manifest)):
+        if is_token(request.headers.get("Authorization", ""), self.of(manifest)):
             return LEASEHOLDER
         request[WRONG_TOKEN] = True
         raise AccessDenied("Invalid credentials in Authorization header")

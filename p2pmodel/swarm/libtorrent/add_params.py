@@ -6,6 +6,7 @@ from typing import Any
 
 import libtorrent as lt
 
+from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
 from p2pmodel.swarm.libtorrent.private_torrents import is_private
@@ -25,6 +26,8 @@ class PieceSpans:
     """(offset, size) of every file, pad files included."""
     padding: frozenset[int] = frozenset()
     """The indexes of pad files."""
+    v2_only: bool = True
+    """Whether the torrent has no v1 hashes."""
 
     @classmethod
     def of(cls, info: lt.torrent_info) -> "PieceSpans":
@@ -32,7 +35,7 @@ class PieceSpans:
         files = info.files()
         places = tuple((files.file_offset(i), files.file_size(i)) for i in range(files.num_files()))
         padding = frozenset(i for i in range(files.num_files()) if files.file_flags(i) & lt.file_flags_t.flag_pad_file)
-        return cls(info.piece_length(), info.num_pieces(), places, padding)
+        return cls(info.piece_length(), info.num_pieces(), places, padding, v2_only=not info.info_hashes().has_v1())
 
     def priorities(self, files: Iterable[int] | None) -> list[int]:
         """libtorrent's priority of every piece if only `files` are wanted (None: all)."""
@@ -45,6 +48,18 @@ class PieceSpans:
                 first, last = offset // self.piece_length, (offset + size - 1) // self.piece_length
                 levels[first : last + 1] = [WANTED] * (last + 1 - first)
         return levels
+
+    @property
+    def fit_web_seeds(self) -> bool:
+        """Whether libtorrent downloads the torrent from web seeds without an error (2.1.1).
+
+        It joins requests for adjacent blocks, also across files. The last block of a file that ends within the last
+        block of its piece is shorter, and a request that goes on in the next file then ends too early: its network
+        thread loops for ever (web_peer_connection::handle_padfile). Hybrid torrents were not tried.
+        """
+        ends = (sum(place) % self.piece_length for index, place in enumerate(self.places) if index not in self.padding)
+        inside = [end for end in ends if end > self.piece_length - BLOCK]
+        return self.v2_only and not inside
 
     @property
     def padded(self) -> frozenset[int]:

@@ -16,6 +16,8 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection
 
 _Info = lt.peer_info
+_WEB_SEED = int(_Info.web_seed)
+"""`connection_type` of a BEP 19 server."""
 _NAME = 60
 """Maximum characters of a client name, which is untrusted text."""
 
@@ -23,16 +25,26 @@ _NAME = 60
 _ZONE = re.compile(rb"(p2pmodel/\S+) zone=([A-Za-z0-9._-]{1,64})")
 
 
-def connections_of(handle: lt.torrent_handle) -> list[PeerConnection]:
-    """All established connections; empty for a removed torrent. Blocking."""
+def connections_of(handle: lt.torrent_handle, zone: str) -> list[PeerConnection]:
+    """All established connections of a node in `zone`; empty for a removed torrent. Blocking."""
     try:
         return [
-            _connection(peer)
+            _web_seed(peer, zone) if peer.connection_type == _WEB_SEED else _connection(peer)
             for peer in handle.get_peer_info()
             if not peer.flags & (_Info.connecting | _Info.handshake)
         ]
     except RuntimeError:
         return []
+
+
+def _web_seed(peer: Any, zone: str) -> PeerConnection:
+    return PeerConnection(
+        address=f"http://{ListenAddress(str(peer.ip[0]), int(peer.ip[1]))}",
+        kind="seeder",
+        zone=zone,
+        download_rate=int(peer.payload_down_speed),
+        downloaded=int(peer.total_download),
+    )
 
 
 def _connection(peer: Any) -> PeerConnection:

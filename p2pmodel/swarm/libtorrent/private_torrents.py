@@ -23,22 +23,10 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 """
 """The public group of RFC 7919: libtorrent wants one, although its connections agree on elliptic curves."""
 
-_BLOCKED = 1
-
 
 def present(handle: lt.torrent_handle, certificate: SwarmCertificate) -> None:
     """Let a private torrent present `certificate` in new connections."""
     handle.set_ssl_certificate_buffer(certificate.certificate, certificate.key, FFDHE2048)
-
-
-def address_filter(admitted: Iterable[str]) -> lt.ip_filter:
-    """A filter of all addresses but `admitted`."""
-    found = lt.ip_filter()
-    found.add_rule("0.0.0.0", "255.255.255.255", _BLOCKED)  # noqa: S104 - a range of peers, nothing is bound
-    found.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", _BLOCKED)
-    for address in admitted:
-        found.add_rule(address, address, 0)
-    return found
 
 
 def is_private(info: lt.torrent_info) -> bool:
@@ -64,6 +52,11 @@ class AdmissionList:
         before = self.addresses
         self._of.pop(torrent, None)
         return self.addresses != before
+
+    @property
+    def exist(self) -> bool:
+        """Whether there are private torrents."""
+        return bool(self._of)
 
     @property
     def addresses(self) -> frozenset[str]:

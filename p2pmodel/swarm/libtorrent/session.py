@@ -8,8 +8,10 @@ import libtorrent as lt
 
 from p2pmodel.core.allocator import keep_freed_memory
 from p2pmodel.core.network.addresses import ListenAddress
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import LocalResource, Unavailable
 from p2pmodel.swarm.engine import Admissions, EngineSettings
+from p2pmodel.swarm.libtorrent.address_filters import admitting, of_web_seeds
 from p2pmodel.swarm.libtorrent.alerts import (
     ALERT_MASK,
     AlertPump,
@@ -19,7 +21,7 @@ from p2pmodel.swarm.libtorrent.alerts import (
     Notice,
     TorrentRemoved,
 )
-from p2pmodel.swarm.libtorrent.private_torrents import AdmissionList, address_filter
+from p2pmodel.swarm.libtorrent.private_torrents import AdmissionList
 from p2pmodel.swarm.libtorrent.session_settings import private_interfaces, session_settings
 from p2pmodel.swarm.libtorrent.tracker_trust import trusting
 from p2pmodel.swarm.peer_ids import new_peer_id
@@ -39,6 +41,8 @@ class Session:
         self._private: asyncio.Future[tuple[str, int]] | None = None
         """The address for private torrents, once it was asked for."""
         self._admissions = AdmissionList()
+        self._web_seeds: dict[Handle, Egress] = {}
+        """The rules for web seeds."""
         self._parole = True
         self.peer_id = settings.peer_id or new_peer_id()
         pack = session_settings(settings, ALERT_MASK, self.peer_id)
@@ -86,10 +90,22 @@ class Session:
         if self._admissions.put(handle, admissions):
             self._filter()
 
+    def guard(self, handle: Handle, egress: Egress | None) -> None:
+        """Let the web seeds of a torrent, and their redirects, lead to addresses of this rule alone; None: it has no
+        more web seeds."""
+        before = self._web_seeds.get(handle)
+        if egress is not None:
+            self._web_seeds[handle] = egress
+        else:
+            self._web_seeds.pop(handle, None)
+        if egress != before:
+            self._filter()
+
     def forget(self, handle: Handle) -> None:
         """Remove a torrent; TorrentRemoved is the last notice to its listener."""
         self._live().remove_torrent(handle)
-        if self._admissions.drop(handle):
+        guarded = self._web_seeds.pop(handle, None) is not None
+        if self._admissions.drop(handle) or guarded:
             self._filter()
 
     def limit(self, *, upload: int, download: int) -> None:
@@ -127,7 +143,11 @@ class Session:
         self._live().apply_settings({"listen_interfaces": both})
 
     def _filter(self) -> None:
-        self._live().set_ip_filter(address_filter(self._admissions.addresses))
+        """Set the session's one address filter. It holds for private torrents and, with or without their flag, for web
+        seeds; where there are private torrents, theirs is the stricter one."""
+        private = self._admissions.exist
+        found = admitting(self._admissions.addresses) if private else of_web_seeds(self._web_seeds.values())
+        self._live().set_ip_filter(found)
 
     def _live(self) -> lt.session:
         if self._session is None:

@@ -9,6 +9,7 @@ from functools import partial
 import libtorrent as lt
 
 from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError, Unavailable
 from p2pmodel.swarm.engine import AddTorrent, Admissions, Event, Rates, SwarmCertificate, SwarmStatus
 from p2pmodel.swarm.libtorrent.add_params import PieceSpans
@@ -58,6 +59,8 @@ class LibtorrentTorrent:
         self._state = TorrentState(request.have, spans.piece_count, wanted=wanted, padded=spans.padded)
         self._handle: Handle | None = None
         self._prioritized: set[int] = set()
+        self._fits_web_seeds = spans.fit_web_seeds
+        self._web_seeds: frozenset[str] = frozenset()
         self._removed = False
         self._private = False
         self._removing = asyncio.Lock()
@@ -65,6 +68,7 @@ class LibtorrentTorrent:
         self._fed = 0
         self._fences = 0
         self._hold_after = HOLD_AFTER
+        self._zone = zone
         self._zone_traffic = ZoneTraffic(zone) if zone else None
         self._reading = asyncio.Lock()
         self._read: asyncio.Future[list[PeerConnection]] | None = None
@@ -162,6 +166,19 @@ class LibtorrentTorrent:
     def connect(self, address: str, port: int) -> None:
         self._live().connect_peer((address, port))
 
+    @property
+    def fits_web_seeds(self) -> bool:
+        return self._fits_web_seeds
+
+    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+        handle, before = self._live(), self._web_seeds
+        self._web_seeds = frozenset(urls)
+        for url in before - self._web_seeds:
+            handle.remove_url_seed(url)
+        self._session.guard(handle, egress if urls else None)  # first: a web seed connects at once
+        for url in self._web_seeds - before:
+            handle.add_url_seed(url)
+
     def announce(self) -> None:
         # Not force_reannounce: libtorrent 2.1 sends that at the next whole second.
         self.set_trackers(self._request.trackers)
@@ -245,7 +262,7 @@ class LibtorrentTorrent:
         async with self._reading:
             if self._handle is None or (self._read and not self._read.done()):
                 return None
-            self._read = asyncio.get_running_loop().run_in_executor(None, connections_of, self._handle)
+            self._read = asyncio.get_running_loop().run_in_executor(None, connections_of, self._handle, self._zone)
             with contextlib.suppress(TimeoutError):  # do not wait for a session that does not respond
                 async with asyncio.timeout(ECHO_SECONDS):
                     return await asyncio.shield(self._read)

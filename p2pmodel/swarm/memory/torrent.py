@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,
@@ -23,6 +24,7 @@ from p2pmodel.swarm.engine import (
     SwarmStatus,
 )
 from p2pmodel.swarm.events import EventStream
+from p2pmodel.swarm.memory.web_seed import MemoryWebSeed
 from p2pmodel.swarm.peer_ids import by_node
 from p2pmodel.swarm.torrents import Metainfo
 
@@ -61,6 +63,7 @@ class MemoryTorrent:
         self._in_order = False
         self._prioritized: set[int] = set()
         self.peers: list[MemoryTorrent] = []
+        self._web_seeds: dict[str, MemoryWebSeed] = {}
         self.received: Counter[MemoryTorrent] = Counter()
         """Bytes by the peer that sent them."""
         self.banned: set[str] = set()
@@ -88,9 +91,11 @@ class MemoryTorrent:
         count = self.metainfo.layout.piece_count
         return SwarmStatus(
             have=frozenset(self.have),
-            availability=tuple(sum(piece in peer.have for peer in self.peers) for piece in range(count)),
-            peers=len(self.peers),
-            seeds=sum(len(peer.have) == count for peer in self.peers),
+            availability=tuple(
+                len(self._web_seeds) + sum(piece in peer.have for peer in self.peers) for piece in range(count)
+            ),
+            peers=len(self.peers) + len(self._web_seeds),
+            seeds=len(self._web_seeds) + sum(len(peer.have) == count for peer in self.peers),
             downloaded=self._counts["down"],
             uploaded=self._counts["up"],
             wasted=self._counts["wasted"],
@@ -101,7 +106,11 @@ class MemoryTorrent:
         )
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        return by_node(self._connection(peer) for peer in self.peers)
+        seeders = [
+            PeerConnection(each.address, "seeder", zone=self.zone, downloaded=each.received)
+            for each in self._web_seeds.values()
+        ]
+        return by_node([*seeders, *(self._connection(peer) for peer in self.peers)])
 
     async def feed(self, piece: int, data: bytes) -> bool:
         self._check_live()
@@ -130,6 +139,16 @@ class MemoryTorrent:
     def connect(self, address: str, port: int) -> None:
         self._check_live()
         self._dial(self, (address, port))
+
+    @property
+    def fits_web_seeds(self) -> bool:
+        return True
+
+    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+        self._check_live()
+        before = self._web_seeds
+        self._web_seeds = {url: before.get(url) or MemoryWebSeed(self.metainfo, url, egress) for url in urls}
+        self.wake.set()
 
     def announce(self) -> None:
         self._check_live()
@@ -190,6 +209,9 @@ class MemoryTorrent:
             self.wake.clear()
             while not self._failure and (choice := self._choose()):
                 await self._fetch(*choice)
+            if self._web_seeds and not self._failure and (missing := self._wanted - self.have):
+                await self._fetch_over_http(min(missing))
+                continue
             await self.wake.wait()
 
     def _connection(self, peer: "MemoryTorrent") -> PeerConnection:
@@ -227,6 +249,19 @@ class MemoryTorrent:
             self.banned.add(peer.address)
             self._disconnect(peer)
             self.emit(PeerBanned(peer.address))
+
+    async def _fetch_over_http(self, piece: int) -> None:
+        """Fetch a piece that no peer has."""
+        url, seed = next(iter(self._web_seeds.items()))
+        data = await asyncio.to_thread(seed.read, piece)
+        if url not in self._web_seeds:
+            return
+        if data is not None:
+            self._counts["down"] += len(data)
+            if await self._take(piece, data) or self._failure:
+                return
+            self._counts["wasted"] += len(data)
+        del self._web_seeds[url]
 
     async def serve(self, piece: int) -> bytes | None:
         """The bytes of `piece` for a peer, right or wrong; None if they cannot be read."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from p2pmodel.core.network.connections import PeerConnection
+from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,
@@ -221,6 +222,14 @@ class SplitTorrent:
         if first is not None:
             first.connect(address, port)
             self._dial(address, port)
+
+    @property
+    def fits_web_seeds(self) -> bool:
+        return all(torrent.fits_web_seeds for torrent in self._live())
+
+    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+        for torrent in self._live():
+            torrent.set_web_seeds(urls, egress)
 
     def announce(self) -> None:
         for torrent in self._live():

@@ -62,9 +62,13 @@ Threads = Mapping[int, ThreadCost]
 
 
 def threads_of(pid: int) -> dict[int, ThreadCost]:
-    """The threads that the process has now."""
-    found = {}
-    for task in Path(f"/proc/{pid}/task").glob("*"):
+    """The threads that the process has now; none once it has ended."""
+    found: dict[int, ThreadCost] = {}
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return found
+    for task in tasks:
         try:
             name, fields = (task / "stat").read_text().partition("(")[2].rsplit(")", 1)
         except (FileNotFoundError, ProcessLookupError):

@@ -3,8 +3,9 @@
 A `LeaseStrategy` chooses the pieces while a coordinator grants leases, an `OrphanStrategy` otherwise: without a
 coordinator, and while neither peers nor leases deliver anything (`DeliveryClock`). Seeders are asked before mirrors.
 
-libtorrent's own web seed client is never used with a mirror. After one HTTP error it gives a file up for good. It
-ignores Retry-After, and cannot leave chosen pieces to other peers.
+libtorrent's own web seed client is never used with a mirror, and with seeders only by a node that is alone
+(`LoneWebSeeds`). After one HTTP error it gives a file up for good. It ignores Retry-After, and cannot leave chosen
+pieces to other peers.
 """
 
 import asyncio
@@ -88,8 +89,8 @@ class PieceFeed:
         self._alone_since, self._bridge_until = time.monotonic(), math.inf
         self._was_alone = False
         """Whether none of the other peers under leases was connected for as long as the clock allows."""
-        self._leased = False
-        """Whether a coordinator grants leases."""
+        self._leased, self._handed_over = False, False
+        """Whether a coordinator grants leases; whether the engine downloads from the seeders itself."""
         self._on_bad_piece = on_bad_piece
         self._strategy: PieceStrategy = orphans
         self._in_flight: dict[int, asyncio.Task[None]] = {}
@@ -149,6 +150,11 @@ class PieceFeed:
         """Whether sources are asked without leases, because neither peers nor leases deliver."""
         return self._leased and self._is_silent(time.monotonic())
 
+    @property
+    def has_all(self) -> bool:
+        """Whether no piece is missing."""
+        return not self._missing
+
     def takes_longer(self, seconds: float) -> bool:
         """Whether the missing pieces take longer than that at the rate at which the swarm delivers."""
         layout = self._metainfo.layout
@@ -158,6 +164,13 @@ class PieceFeed:
     def cross_by(self, zones: "ZoneExchange") -> None:
         """Pull by `zones` what the coordinator names of other zones."""
         self._zones = zones
+
+    def hand_over(self, *, on: bool) -> None:
+        """The engine downloads from the seeders itself from now on, or does not any more. Meanwhile nothing is pulled
+        under leases."""
+        if on != self._handed_over:
+            self._handed_over = on
+            self._changed.set()
 
     def report_by(self, on_new_demand: Callable[[], None]) -> None:
         """Call `on_new_demand` when the coordinator should grant something else: other sources can be asked than
@@ -239,7 +252,7 @@ class PieceFeed:
             now=now,
             missing=self._missing - self.fed,
             refused={p for index, (until, _) in self._refused.items() if now < until for p in spans[index].pieces},
-            availability=() if self._bridges(now, status) else status.availability,
+            availability=() if self._handed_over or self._bridges(now, status) else status.availability,
             in_flight=frozenset(self._in_flight),
             from_seeders=self._uses_seeders,
             mirrors_usable=self._mirrors_usable(now),
@@ -248,6 +261,7 @@ class PieceFeed:
             pulled=len(self.fed),
             silent=self._is_silent(now),
             http_only=self._http_only() and now - self._alone_since > self._leases.connect_within,
+            handed_over=self._handed_over,
         )
 
     def _bridges(self, now: float, status: SwarmStatus) -> bool:

@@ -42,6 +42,9 @@ class FeedState:
     http_only: bool = False
     """Whether no peer connects to this node, as its private swarm has it: what others have cannot come from them."""
 
+    handed_over: bool = False
+    """Whether the engine downloads from the seeders itself, as web seeds."""
+
     @property
     def can_pull(self) -> bool:
         """Whether any scarce source may be asked now."""

@@ -69,7 +69,7 @@ class LeaseStrategy:
         if state.http_only and state.from_seeders:
             waiting = sorted(state.orphans - state.refused - state.in_flight)
             return waiting[: max(0, self._ahead(state) - len(state.in_flight))]
-        if self._grant is None or (self._late and self._is_early(state)):
+        if self._grant is None or state.handed_over or (self._late and self._is_early(state)):
             return []
         orphans = state.orphans
         return [p for p in (*self._leased(state), *self.crossings) if p in orphans and p not in state.in_flight]
@@ -84,7 +84,7 @@ class LeaseStrategy:
     def demand(self, state: FeedState) -> Demand:
         """The demand to send to the coordinator."""
         self._demanded_from_seeders = state.from_seeders
-        can_pull = state.can_pull and not state.http_only and not self._is_early(state)
+        can_pull = state.can_pull and not (state.http_only or state.handed_over or self._is_early(state))
         orphans = state.orphans
         return Demand(
             scarce=bits_of(orphans | self._owed(state) if state.from_seeders else orphans - state.refused),

@@ -22,6 +22,7 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.pieces.feed_ports import NOWHERE
+from p2pmodel.node.fetch.pieces.lone_web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from p2pmodel.node.fetch.pieces.zone_exchange import ZoneExchange
 
 ALONE_FOR = 0.4
-"""Seconds without another peer after which the seeders are joined in the swarm: there is no peer to share with, and
-libtorrent needs less CPU time than this node's own requests. Where others come after all, it would take most of the
-seeder's uplink from them (`Crowded`)."""
+"""Seconds without another peer after which the seeders are joined in the swarm, unless they are web seeds already
+(`LoneWebSeeds`): there is no peer to share with, and libtorrent needs less CPU time than this node's own requests.
+Where others come after all, it would take most of the seeder's uplink from them. Web seeds are dropped then;
+connections in the swarm end with `Crowded`."""
 CROWDED_FOR = 5.0
 """Seconds that the rest of a download must take for it to leave the seeders again, once another peer has come."""
 LOST_FOR = 5.0
@@ -50,6 +52,7 @@ class Leaseholder:
 
     Call `begin`, then `hold` with the torrent and its feed, then `run`. `waiting` is the demand before there is a feed.
     `numbers` returns what goes with each demand, for roll-outs. `may_leave`: whether `run` raises Crowded.
+    `web_seeds`: how the engine downloads from seeders while this node is alone; None: by joining them in the swarm.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class Leaseholder:
         numbers: Callable[[], NodeReport | None] = lambda: None,
         zones: "ZoneExchange | None" = None,
         may_leave: bool = False,
+        web_seeds: LoneWebSeeds | None = None,
     ) -> None:
         self.zones = zones
+        self._web_seeds = web_seeds
         self._may_leave = may_leave
         self._numbers = numbers
         self._connection = connection
@@ -148,7 +153,10 @@ class Leaseholder:
                 await asyncio.sleep(self._until_next_look())
                 if joined_alone and self._is_crowded():
                     raise Crowded
-                if self._torrent and (self._needs_no_lease() or (self._feed and self._feed.goes_round)):
+                goes_round = self._feed is not None and self._feed.goes_round
+                if self._uses_web_seeds() and not goes_round:
+                    continue
+                if self._torrent and (self._needs_no_lease() or goes_round):
                     _join(self._torrent, set(self._peers) - joined)
                     joined.update(self._peers)
                     joined_alone = joined_alone or (bool(self._peers) and self._connection.peers == 1)
@@ -186,8 +194,27 @@ class Leaseholder:
 
     def _pass_on(self) -> None:
         if self._feed:
+            # At once: others that have come need the seeders, and an engine that begins connects to web seeds now, or
+            # at its next whole second.
+            self._uses_web_seeds()
             message = self._passed_on = self._connection.message
             self._feed.take(self._connection.grant, late=message is not None and message.late)
+
+    @property
+    def has_web_seeds(self) -> bool:
+        """Whether the engine downloads from the seeders as web seeds."""
+        return self._web_seeds is not None and self._web_seeds.used
+
+    def _uses_web_seeds(self) -> bool:
+        """As `has_web_seeds`, from now on."""
+        if self._torrent is None or self._feed is None or self._web_seeds is None:
+            return False
+        peers, missing = self._connection.peers, not self._feed.has_all
+        used = self._web_seeds.look(
+            self._torrent, time.monotonic(), wanted=peers == 1, admissible=peers <= 1 and missing
+        )
+        self._feed.hand_over(on=used)
+        return used
 
     def _needs_no_lease(self) -> bool:
         now = time.monotonic()
@@ -249,6 +276,7 @@ class NoLeases:
 
     role: Role = ""
     zones = None
+    has_web_seeds = False
 
     def arrived(self, piece: int) -> None:
         """Nothing to report."""

@@ -3,12 +3,14 @@
 import asyncio
 import hashlib
 import math
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from p2pmodel.config.checks import check_url
 from p2pmodel.config.sections.mirrors import MirrorSettings, OriginSettings
@@ -16,13 +18,15 @@ from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.leaf_proof import PieceTree, Runs
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import PUBLIC, Egress
+from p2pmodel.core.network.egress import PUBLIC, Egress, is_address
 from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
+from p2pmodel.node.fetch.pieces.lone_web_seeds import WebSeeds
 from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
 from p2pmodel.origin.origin import Origin
+from p2pmodel.swarm.urls import webseed_url
 from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles
 
 AGAIN_AFTER = 5.0
@@ -36,6 +40,7 @@ them."""
 SILENCE = 3.0
 """Seconds without a byte, or a connection, after which a request to a seeder has failed."""
 MAX_CONNECTIONS = 64
+_PLAIN_TOKEN = re.compile(r"[A-Za-z0-9._~-]*")
 
 BeginRead = Callable[[frozenset[str], Callable[[str], None]], Coroutine[Any, Any, bytes]]
 """Begins a read; takes the seeders to avoid, and what is called with the name of each that is asked."""
@@ -112,6 +117,16 @@ class Seeders:
         """Whether seeders should be asked now."""
         pause = WHILE_LOST if self._lost else AGAIN_AFTER
         return self._origin is not None and time.monotonic() >= self._failed_at + pause
+
+    def web_seeds(self, manifest: Manifest, zone: str) -> WebSeeds:
+        """Those that an engine can download `manifest` from as web seeds: in `zone`, if this node has one, over plain
+        HTTP, and at addresses that can be judged without DNS."""
+        if self._tls is not None or not self.usable:
+            return WebSeeds()
+        fit = [each for each in self._known if zone in ("", each.zone) and _fits_engine(each)]
+        egress = min((each.egress for each in fit), key=repr, default=PUBLIC)
+        urls = sorted(webseed_url(_with_token(each), manifest) for each in fit if each.egress == egress)
+        return WebSeeds(tuple(urls), egress)
 
     async def update(self, endpoints: Sequence[Endpoint], *, lost: bool = False) -> None:
         """Replace the seeders. `lost`: the coordinator has lost one that may come back.
@@ -280,6 +295,20 @@ def _askable(endpoint: Endpoint) -> bool:
         check_url(endpoint.url)
         return f"{endpoint.url}{endpoint.token}".isprintable() and endpoint.token.isascii()
     return False
+
+
+def _fits_engine(endpoint: Endpoint) -> bool:
+    """Whether an engine can be given its URL: libtorrent checks no certificate of an authority of ours, resolves names
+    by itself, and takes a token as a password in the URL alone."""
+    parts = urlsplit(endpoint.url)
+    host = parts.hostname or ""
+    judged = endpoint.egress.names(host) or (is_address(host) and not endpoint.egress.refusal(host))
+    return parts.scheme == "http" and judged and _PLAIN_TOKEN.fullmatch(endpoint.token) is not None
+
+
+def _with_token(endpoint: Endpoint) -> str:
+    scheme, _, rest = endpoint.url.partition("://")
+    return f"{scheme}://p2pmodel:{endpoint.token}@{rest}" if endpoint.token else endpoint.url
 
 
 def _name(endpoint: Endpoint) -> str:

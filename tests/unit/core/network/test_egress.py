@@ -1,6 +1,10 @@
 """Rules about the addresses that URLs of others lead to."""
 
+import ipaddress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pmodel.core.network.egress import PUBLIC, Egress, kind_of
 from p2pmodel.errors import InvalidInput
@@ -103,3 +107,25 @@ def test_hosts_are_admitted_by_name() -> None:
 def test_other_entries_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="neither a network nor a host name"):
         Egress.parse([text])
+
+
+RULES = (
+    PUBLIC,
+    PUBLIC.in_cluster("10.0.0.1"),
+    PUBLIC.in_cluster("127.0.0.1"),
+    Egress.parse(["0.0.0.0/0", "::/0"]),
+    Egress.parse(["10.1.0.0/16", "169.254.7.7", "fd00::/64"]),
+)
+
+
+addresses = st.sampled_from([*LOOPBACK, *LINK_LOCAL, *PRIVATE, *ADMITTED]) | st.ip_addresses().map(str)
+
+
+@given(st.sampled_from(RULES), addresses)
+def test_ranges_admit_no_more_than_the_rule(rule: Egress, text: str) -> None:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    admitted = [allowed for network, allowed in rule.ranges if address in network][-1:] != [False]
+    if address.version == 4:
+        assert admitted == (not rule.refusal(text))
+    else:  # IPv6 forms of IPv4 addresses are in no range that is admitted, unless a network of the rule names them
+        assert not admitted or not rule.refusal(text)

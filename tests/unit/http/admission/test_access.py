@@ -1,5 +1,6 @@
-"""The request guard as a pure decision: names, origins, sites and forms, for servers on and off loopback."""
+"""The request guard as a pure decision: names, origins, sites and forms, for servers on and off loopback. Tokens."""
 
+import base64
 import socket
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from p2pmodel.config.sections.http import HttpSettings
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.errors import P2PModelError
-from p2pmodel.http.admission.access import RequestGuard
+from p2pmodel.http.admission.access import RequestGuard, is_bearer, is_token
 
 LOOPBACK = ListenAddress("127.0.0.1", 6969)
 CLUSTER = ListenAddress("10.0.0.7", 6969)
@@ -117,3 +118,32 @@ def test_local_users_are_admitted_by_a_credential_or_by_the_setting() -> None:
     assert RequestGuard.of(HttpSettings(), secured=False, own_user=True).own_user
     assert not RequestGuard.of(HttpSettings(), secured=True, own_user=True).own_user
     assert not RequestGuard.of(HttpSettings(allow_local_users=True), secured=False, own_user=True).own_user
+
+
+@pytest.mark.parametrize(
+    ("authorization", "right"),
+    [
+        ("Bearer t0ken", True),
+        ("Basic " + base64.b64encode(b"anyone:t0ken").decode(), True),
+        ("basic " + base64.b64encode(b":t0ken").decode(), True),
+        ("Basic " + base64.b64encode(b"t0ken:").decode(), False),
+        ("Basic " + base64.b64encode(b"t0ken").decode(), False),
+        ("Basic " + base64.b64encode(b"a:b:t0ken").decode(), False),
+        ("Basic " + base64.b64encode(b"a:\xff").decode(), False),
+        ("Basic t0ken", False),
+        ("Basic \xff", False),
+        ("Basic", False),
+        ("Bearer other", False),
+        ("t0ken", False),
+        ("", False),
+    ],
+)
+def test_a_token_may_be_a_password(authorization: str, right: bool) -> None:
+    assert is_token(authorization, "t0ken") == right
+    assert is_bearer(authorization, "t0ken") == (authorization == "Bearer t0ken")
+
+
+@given(st.text())
+def test_no_header_is_an_error(authorization: str) -> None:
+    assert not is_token(authorization, "t0ken" * 9)
+    assert not is_token(f"Basic {authorization}", "t0ken" * 9)

@@ -1,6 +1,7 @@
 """Pieces are requested in order while no other peer downloads, and only then."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -33,11 +34,11 @@ class Torrent:
         self.asked.append((self.looks, on))
 
 
-async def play(*scene: Status) -> list[tuple[int, bool]]:
+async def play(*scene: Status, web_seeds: Sequence[bool] = ()) -> list[tuple[int, bool]]:
     """The requested orders, with the number of the status; three statuses without other downloaders count as alone."""
     torrent = Torrent(list(scene))
     with pytest.raises(asyncio.CancelledError):
-        await keep_order(torrent)  # type: ignore[arg-type]
+        await keep_order(torrent, has_web_seeds=lambda: torrent.looks < len(web_seeds) and web_seeds[torrent.looks])  # type: ignore[arg-type]
     return torrent.asked
 
 
@@ -60,6 +61,10 @@ async def test_another_downloader_ends_it_at_once() -> None:
 
 async def test_alone_again_means_in_order_again() -> None:
     assert await play(TOGETHER, ALONE, ALONE, ALONE) == [(4, True)]
+
+
+async def test_web_seeds_mean_in_order_at_once_and_for_as_long_as_they_are_used() -> None:
+    assert await play(ALONE, TOGETHER, TOGETHER, web_seeds=[True, True]) == [(0, True), (2, False)]
 
 
 @pytest.mark.parametrize("peers", [NO_PEERS, TOGETHER])

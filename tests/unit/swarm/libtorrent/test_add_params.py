@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.errors import BadTorrent, InvalidInput
 from p2pmodel.swarm.engine import AddTorrent
 from p2pmodel.swarm.libtorrent.add_params import PieceSpans, info_hash_of, load, parameters
@@ -48,6 +49,24 @@ def test_wanted_files_are_wanted_by_piece(form: str) -> None:
         wanted = {piece for piece, level in enumerate(spans.priorities({index})) if level}
         assert wanted == set(span.pieces)
     assert all(spans.priorities(None))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fit"),
+    [
+        ([2 * PIECE, PIECE, 5], True),
+        ([2 * PIECE + 1, 5], True),
+        ([PIECE + BLOCK, 5], True),
+        ([PIECE + BLOCK + 1, 5], False),
+        ([2 * PIECE - 1, 5], False),
+        ([5, BLOCK + 1], False),
+        ([5, 0, 2 * PIECE], True),
+    ],
+)
+def test_no_file_may_end_within_the_last_block_of_a_piece_for_web_seeds(sizes: list[int], fit: bool) -> None:
+    contents = {f"{number}.bin": bytes(size) for number, size in enumerate(sizes)}
+    assert PieceSpans.of(load(torrent_of(contents, piece_length=PIECE)).ti).fit_web_seeds == fit
+    assert not PieceSpans.of(load(torrent_of(contents, "hybrid", piece_length=PIECE)).ti).fit_web_seeds
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8), st.integers(1, 64))

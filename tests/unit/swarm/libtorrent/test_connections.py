@@ -29,6 +29,7 @@ class Peer:
     payload_up_speed: int = 2
     total_download: int = 3
     total_upload: int = 4
+    connection_type: int = Info.standard_bittorrent
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Handle:
 
 
 def converted(*peers: Peer) -> list[Any]:
-    return connections_of(Handle(list(peers)))  # type: ignore[arg-type]
+    return connections_of(Handle(list(peers)), "a")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,8 @@ def test_a_new_connection_from_the_same_address_starts_at_zero() -> None:
     crossed.update([])
     crossed.update([sender(B, "b", 3)])
     assert crossed.total == 17
+
+
+def test_a_web_seed_is_a_seeder_of_our_zone() -> None:
+    [found] = converted(Peer(connection_type=Info.web_seed, client=b"10.0.0.2"))
+    assert found == PeerConnection("http://10.0.0.2:6881", "seeder", zone="a", download_rate=1, downloaded=3)

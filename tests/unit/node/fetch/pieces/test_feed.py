@@ -352,6 +352,22 @@ async def test_a_node_that_is_alone_does_not_wait_for_the_swarm_for_ever(
     assert rig.torrent.fed == []
 
 
+async def test_while_the_engine_downloads_from_the_seeders_itself_nothing_is_pulled(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, seeders=True)
+    rig.torrent.availability = (1,) * PIECES
+    rig.grant(2, 4, peers=1)
+    assert rig.feed.demand().want > 0
+    rig.feed.hand_over(on=True)
+    demand = rig.feed.demand()
+    assert (demand.want, demand.scarce) == (0, (1 << PIECES) - 1), "none is there yet"
+    async with rig.running():
+        await asyncio.sleep(0.05)
+        assert not rig.torrent.fed
+        rig.torrent.availability = ()
+        rig.feed.hand_over(on=False)
+        await rig.until_fed([2, 4])
+
+
 @pytest.mark.parametrize(("peers", "wanted"), [(1, 2 + 3), (2, 2)])
 def test_a_node_that_is_alone_asks_for_more_with_each_piece(rig: Rig, peers: int, wanted: int) -> None:
     rig.grant(peers=peers)

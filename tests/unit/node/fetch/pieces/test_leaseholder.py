@@ -63,8 +63,24 @@ class FakeSeeders:
         self.known, self.lost = endpoints or self.known, lost
 
 
+class FakeWebSeeds:
+    """Web seeds as wanted, while there are `any`."""
+
+    any = True
+
+    def __init__(self) -> None:
+        self.looks: list[tuple[bool, bool]] = []
+        self.used = False
+
+    def look(self, _torrent: object, _now: float, *, wanted: bool, admissible: bool) -> bool:
+        self.looks.append((wanted, admissible))
+        self.used = self.any and admissible and (wanted or self.used)
+        return self.used
+
+
 class FakeFeed:
     goes_round = False
+    has_all = False
     longer = True
 
     def takes_longer(self, seconds: float) -> bool:
@@ -73,6 +89,9 @@ class FakeFeed:
     def __init__(self) -> None:
         self.grants: list[tuple[Grant | None, bool]] = []
         self.report: Callable[[], None] = lambda: None
+
+    def hand_over(self, *, on: bool) -> None:
+        self.handed_over = on
 
     def report_by(self, on_new_demand: Callable[[], None]) -> None:
         self.report = on_new_demand
@@ -106,7 +125,7 @@ class Clock:
 
 
 class Rig:
-    def __init__(self, clock: Clock, *, may_leave: bool = False) -> None:
+    def __init__(self, clock: Clock, *, may_leave: bool = False, web_seeds: FakeWebSeeds | None = None) -> None:
         self.clock = clock
         self.seeders, self.feed, self.torrent = FakeSeeders(), FakeFeed(), FakeTorrent()
         self.connection = FakeConnection()
@@ -116,6 +135,7 @@ class Rig:
             piece_count=8,
             waiting=WAITING,
             may_leave=may_leave,
+            web_seeds=web_seeds,  # type: ignore[arg-type]
         )
 
     async def send(self, message: CoordinatorMessage | None) -> None:
@@ -318,6 +338,40 @@ async def test_a_node_that_joined_the_seeders_without_a_coordinator_stays(rig: R
         await rig.joins(("10.0.0.9", 6881))
         await rig.send(CROWD)
         await rig.look()
+
+
+async def test_a_node_alone_uses_web_seeds_instead_and_drops_them_when_others_come(rig: Rig) -> None:
+    web_seeds = FakeWebSeeds()
+    rig = Rig(rig.clock, may_leave=True, web_seeds=web_seeds)
+    async with rig.running(ALONE):
+        assert web_seeds.used, "at once: the engine connects to them while it begins"
+        assert rig.feed.handed_over
+        await rig.look()
+        await rig.send(None)
+        rig.clock.now += leaseholder.LOST_FOR + 0.1
+        await rig.look()
+        assert web_seeds.looks[-1] == (False, True), "they go on without a coordinator"
+        assert not rig.torrent.joined
+        await rig.send(CROWD)
+        await eventually(lambda: not web_seeds.used, what="they are dropped")
+        assert web_seeds.looks[-1] == (False, False)
+        assert not rig.feed.handed_over
+        await rig.look()
+        assert not rig.torrent.joined
+    rig.feed.has_all = True
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await eventually(lambda: web_seeds.looks[-1] == (True, False), what="none are needed any more")
+
+
+async def test_without_web_seeds_that_work_a_node_alone_joins_the_seeders(rig: Rig) -> None:
+    web_seeds = FakeWebSeeds()
+    rig = Rig(rig.clock, web_seeds=web_seeds)
+    async with rig.running(ALONE):
+        rig.clock.now += leaseholder.ALONE_FOR + 0.1
+        await eventually(lambda: web_seeds.used, what="web seeds are used")
+        web_seeds.any = False
+        await rig.joins(("10.0.0.9", 6881))
 
 
 async def test_after_the_loss_of_the_coordinator_the_last_seeders_are_joined(rig: Rig) -> None:

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from p2pmodel.config.sections.mirrors import OriginSettings
-from p2pmodel.core.network.egress import PUBLIC
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.fetch.pieces import late_seeders
 from p2pmodel.node.fetch.pieces import seeders as module
+from p2pmodel.node.fetch.pieces.lone_web_seeds import WebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
@@ -78,6 +79,36 @@ async def test_after_a_failure_seeders_are_paused(fault: str, monkeypatch: pytes
         now = time.monotonic() + module.AGAIN_AFTER
         monkeypatch.setattr(module.time, "monotonic", lambda: now)
         assert found.usable
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "expected"),
+    [
+        (
+            "http://127.0.0.1:6969/source",
+            "t0ken",
+            "http://p2pmodel:t0ken@127.0.0.1:6969/source/{repo}/resolve/{commit}/",
+        ),
+        ("http://[::1]:6969/source", "", "http://[::1]:6969/source/{repo}/resolve/{commit}/"),
+        ("http://10.1.1.1:80", "a.b~c-d_e", "http://p2pmodel:a.b~c-d_e@10.1.1.1:80/{repo}/resolve/{commit}/"),
+        ("https://10.1.1.1:80", "t0ken", None),
+        ("http://named.test:80", "t0ken", "http://p2pmodel:t0ken@named.test:80/{repo}/resolve/{commit}/"),
+        ("http://other.test:80", "t0ken", None),
+        ("http://169.254.169.254:80", "t0ken", None),
+        ("http://10.1.1.1:80", "a/b@c", None),
+    ],
+)
+async def test_seeders_as_web_seeds_of_an_engine(url: str, token: str, expected: str | None) -> None:
+    rule = NEAR | Egress(hosts=frozenset({"named.test"}))
+    manifest = SNAPSHOT.manifest
+    async with seeders() as found:
+        assert found.web_seeds(manifest, "") == WebSeeds()
+        await found.update([Endpoint(url, token, "a", rule)])
+        urls = () if expected is None else (expected.format(repo=manifest.repo, commit=manifest.commit),)
+        assert found.web_seeds(manifest, "").urls == found.web_seeds(manifest, "a").urls == urls
+        assert found.web_seeds(manifest, "b") == WebSeeds(), "it is in another zone"
+        if urls:
+            assert found.web_seeds(manifest, "a").egress == rule
 
 
 async def test_another_seeder_replaces_an_unreachable_one() -> None:

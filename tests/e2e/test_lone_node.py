@@ -1,0 +1,71 @@
+"""A node that is alone with a seeder, in real processes: the engine downloads over HTTP, until others come."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PATIENCE, Nodes, Running, eventually
+
+pytestmark = pytest.mark.xdist_group("swarm")
+
+REPO = "org/model"
+FILES = {"0.safetensors": 12_000_000, "a name.safetensors": 7_000_000, "sub/2.safetensors": 5_000_000}
+SIZE = sum(FILES.values())
+NOWHERE = "http://127.0.0.9:9"
+RATE = 4_000_000
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    for name, size in FILES.items():
+        (source / name).write_bytes(random.Random(name).randbytes(size))
+    return source
+
+
+def seed(nodes: Nodes, model: Path, *options: str) -> Running:
+    where = ("--listen", "127.0.0.3:0", "--swarm-listen", "127.0.0.3:0")
+    return nodes.start("seeder", "seed", model, "--as", REPO, *where, "--json", "--progress", "json", *options)
+
+
+def check(model: Path, peer: Running) -> dict[str, object]:
+    """It has ended well, with the right bytes; its result."""
+    done = peer.ready()
+    snapshot = Path(str(done["path"]))
+    names = [path.relative_to(model) for path in model.rglob("*") if path.is_file()]
+    assert all((snapshot / name).read_bytes() == (model / name).read_bytes() for name in names)
+    return dict(done)
+
+
+def test_it_gets_every_byte_over_http_by_its_engine(nodes: Nodes, model: Path) -> None:
+    url = str(seed(nodes, model).ready()["coordinator"])
+    peer = nodes.fetch("peer", REPO, "--coordinator", url, "--endpoint", NOWHERE, address="127.0.0.11")
+    done = check(model, peer)
+    assert done["from_peers"] == SIZE
+    last = peer.progress()
+    assert last["from_seeders"] == last["done"] > SIZE / 2, "nothing came over a connection in the swarm"
+
+
+def test_a_second_node_ends_that_and_both_take_little_more_than_a_copy(nodes: Nodes, model: Path) -> None:
+    seeder = seed(nodes, model, "--upload-limit", str(RATE))
+    where = (REPO, "--coordinator", str(seeder.ready()["coordinator"]), "--endpoint", NOWHERE, "--seed-time", "60")
+    first = nodes.fetch("first", *where, address="127.0.0.11")
+    eventually(lambda: first.progress().get("done", 0) > SIZE / 6, PATIENCE, lambda: str(first.progress()))
+    second = nodes.fetch("second", *where, address="127.0.0.12")
+    for peer in (first, second):
+        assert check(model, peer)["from_peers"] == SIZE
+    assert second.progress()["from_seeders"] < SIZE, "the first one sent what it had"
+    eventually(lambda: seeder.progress().get("uploaded", 0) >= SIZE, PATIENCE, lambda: str(seeder.progress()))
+    for running in (first, second, seeder):
+        running.stop()
+    assert seeder.progress()["uploaded"] < 1.6 * SIZE
+
+
+def test_a_download_limit_holds(nodes: Nodes, model: Path) -> None:
+    """The engine's own HTTP client reads in bursts below a limit, so the swarm is joined instead."""
+    url = str(seed(nodes, model).ready()["coordinator"])
+    where = (REPO, "--coordinator", url, "--endpoint", NOWHERE, "--download-limit", str(RATE))
+    done = check(model, nodes.fetch("peer", *where, address="127.0.0.11"))
+    assert float(str(done["download_seconds"])) > 0.9 * SIZE / RATE
