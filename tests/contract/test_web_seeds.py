@@ -89,11 +89,20 @@ async def server() -> AsyncIterator[Server]:
 @dataclass
 class Rig:
     engine: Engine
+    peer: Engine
     folder: Path
 
     async def add(self, metainfo: Metainfo = TORRENT) -> SwarmTorrent:
         files = {index: f"{index}.part" for index in metainfo.file_indexes}
         return await self.engine.add(AddTorrent(metainfo.raw, self.folder, files))
+
+    async def seed(self) -> None:
+        """Seed TORRENT at `peer`."""
+        files = {index: f"{index}.whole" for index in TORRENT.file_indexes}
+        for index, file in zip(TORRENT.file_indexes, TORRENT.manifest.files, strict=True):
+            (self.folder / files[index]).write_bytes(CONTENTS[file.path])
+        have = frozenset(range(TORRENT.layout.piece_count))
+        await self.peer.add(AddTorrent(TORRENT.raw, self.folder, files, have=have))
 
 
 @pytest.fixture(params=["memory", "libtorrent", "4 libtorrent"])
@@ -105,8 +114,9 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
     async with AsyncExitStack() as stack:
         settings = EngineSettings(host="127.0.0.2", zone="a")
-        engine = SplitEngine(settings, 4, one) if several else one(settings)
-        yield Rig(await stack.enter_async_context(engine), tmp_path)
+        engine = await stack.enter_async_context(SplitEngine(settings, 4, one) if several else one(settings))
+        peer = await stack.enter_async_context(one(EngineSettings(host=ELSEWHERE, zone="a")))
+        yield Rig(engine, peer, tmp_path)
 
 
 def received(torrent: SwarmTorrent) -> int:
@@ -200,3 +210,12 @@ async def test_an_address_that_the_rule_refuses_is_not_asked(rig: Rig, server: S
     torrent.set_web_seeds((server.of(TORRENT),), Egress())
     await asyncio.sleep(1)
     assert not server.asked
+
+
+async def test_the_rule_is_not_for_peers(rig: Rig, server: Server) -> None:
+    await rig.seed()
+    torrent = await rig.add()
+    torrent.set_web_seeds((server.of(TORRENT, "wrong"),), HERE)
+    await eventually(lambda: bool(server.asked), what="it is asked")
+    torrent.connect(*rig.peer.address)
+    await complete(torrent, TORRENT)

@@ -35,12 +35,14 @@ def test_a_zone_takes_one_copy_over_all_its_nodes(nodes: Nodes, source: Path) ->
         assert sum(inwards) <= 1.3 * size
 
 
-def test_a_late_zone_takes_one_copy(nodes: Nodes, source: Path) -> None:
+def test_a_late_zone_takes_less_than_a_copy_for_each_node(nodes: Nodes, source: Path) -> None:
+    """A complete node of another zone is connected to it in the swarm, so nothing is scarce, and nothing crosses under
+    leases: two nodes take 1.0 to 1.6 copies."""
     seed = nodes.seed(source, "--as", REPO, "--zone", "a").ready()
     fetch(nodes, seed["coordinator"], 1, "b").ready()
     late = [fetch(nodes, seed["coordinator"], number, "c") for number in (2, 3)]
     inwards = [each.ready()["from_other_zones"] for each in late]
-    assert sum(inwards) <= 1.3 * seed["size"]
+    assert sum(inwards) <= 1.8 * seed["size"]
 
 
 def test_a_zone_without_a_port_for_others_takes_what_it_needs_through_its_gateways(nodes: Nodes, source: Path) -> None:
