@@ -14,6 +14,8 @@ FILES = {"0.safetensors": 12_000_000, "a name.safetensors": 7_000_000, "sub/2.sa
 SIZE = sum(FILES.values())
 NOWHERE = "http://127.0.0.9:9"
 RATE = 4_000_000
+SLOW = 1_500_000
+"""Bytes a second for which a download lasts longer than the start of another node."""
 
 
 @pytest.fixture
@@ -49,18 +51,20 @@ def test_it_gets_every_byte_over_http_by_its_engine(nodes: Nodes, model: Path) -
 
 
 def test_a_second_node_ends_that_and_both_take_little_more_than_a_copy(nodes: Nodes, model: Path) -> None:
-    seeder = seed(nodes, model, "--upload-limit", str(RATE))
+    seeder = seed(nodes, model, "--upload-limit", str(SLOW))
     where = (REPO, "--coordinator", str(seeder.ready()["coordinator"]), "--endpoint", NOWHERE, "--seed-time", "60")
     first = nodes.fetch("first", *where, address="127.0.0.11")
     eventually(lambda: first.progress().get("done", 0) > SIZE / 6, PATIENCE, lambda: str(first.progress()))
     second = nodes.fetch("second", *where, address="127.0.0.12")
     for peer in (first, second):
         assert check(model, peer)["from_peers"] == SIZE
-    assert second.progress()["from_seeders"] < SIZE, "the first one sent what it had"
+    # The second one gets pieces of the seeder, too, and the first one sends it what it had.
+    assert SIZE / 20 < second.progress()["from_seeders"] < SIZE
+    assert first.progress()["from_seeders"] < SIZE
     eventually(lambda: seeder.progress().get("uploaded", 0) >= SIZE, PATIENCE, lambda: str(seeder.progress()))
     for running in (first, second, seeder):
         running.stop()
-    assert seeder.progress()["uploaded"] < 1.6 * SIZE
+    assert seeder.progress()["uploaded"] < 1.3 * SIZE
 
 
 def test_a_download_limit_holds(nodes: Nodes, model: Path) -> None:
