@@ -160,7 +160,9 @@ async def test_durable_pieces_are_recorded_during_the_transfer(
     metainfo = swarm.metainfo
     record = PieceRecord(swarm.cache().repo(metainfo.manifest.repo).staged, metainfo)
     half = CONTENTS["model.safetensors"][:384_000].ljust(768_000, b"\0")
-    good = {p for span in metainfo.layout.spans if "safetensors" in span.path for p in list(span.pieces)[:3]}
+    # Small files are right, and may be recorded before they are published.
+    limits = {span: 3 if "safetensors" in span.path else None for span in metainfo.layout.spans}
+    good = {p for span, limit in limits.items() for p in list(span.pieces)[:limit]}
 
     halves = dict(CONTENTS) | dict.fromkeys(("model.safetensors", "copy.safetensors"), half)
     async with swarm.engine() as engine, swarm.engine(SEEDER) as seeder, swarm.engine(LIAR) as second:
