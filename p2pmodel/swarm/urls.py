@@ -34,5 +34,9 @@ def webseed_url(endpoint: str, manifest: Manifest, form: Format = "v2") -> str:
     (its file tree is the file), so its URL contains the commit.
     """
     url = f"{endpoint.rstrip('/')}/{manifest.repo}/resolve/"
-    nameless = form == "v2" and len(manifest.files) == 1 and "/" not in manifest.files[0].path
-    return f"{url}{manifest.commit}/" if nameless else url
+    return f"{url}{manifest.commit}/" if form == "v2" and is_one_file(manifest) else url
+
+
+def is_one_file(manifest: Manifest) -> bool:
+    """Whether the file tree of a v2 torrent is a single file, so that clients add no name to a web seed's URL."""
+    return len(manifest.files) == 1 and "/" not in manifest.files[0].path

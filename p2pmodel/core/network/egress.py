@@ -143,11 +143,6 @@ PUBLIC = Egress()
 """Public addresses only."""
 
 
-def is_address(text: str) -> bool:
-    """Whether `text` is an IP address."""
-    return _parsed(text) is not None
-
-
 def kind_of(address: str) -> AddressKind:
     """What `address` is; of an IPv6 address with an IPv4 address inside, what that is."""
     known = _parsed(address)

@@ -3,11 +3,11 @@
 import base64
 import urllib.request
 from http.client import HTTPException
-from pathlib import PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.swarm.torrents import Metainfo
+from p2pmodel.swarm.urls import is_one_file
 
 TIMEOUT = 10.0
 
@@ -42,9 +42,8 @@ class MemoryWebSeed:
         return data
 
     def _file_url(self, path: str) -> str:
-        files = self._metainfo.manifest.files
-        nameless = len(files) == 1 and len(PurePosixPath(path).parts) == 1
-        return f"{self._url}{'' if nameless else self._metainfo.manifest.commit + '/'}{quote(path)}"
+        manifest = self._metainfo.manifest
+        return f"{self._url}{'' if is_one_file(manifest) else manifest.commit + '/'}{quote(path)}"
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -41,7 +41,6 @@ class FeedState:
     """Whether nothing was delivered for a while (`DeliveryClock`): the pieces that peers claim to have may not come."""
     http_only: bool = False
     """Whether no peer connects to this node, as its private swarm has it: what others have cannot come from them."""
-
     handed_over: bool = False
     """Whether the engine downloads from the seeders itself, as web seeds."""
 

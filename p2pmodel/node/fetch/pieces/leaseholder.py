@@ -154,7 +154,7 @@ class Leaseholder:
                 if joined_alone and self._is_crowded():
                     raise Crowded
                 goes_round = self._feed is not None and self._feed.goes_round
-                if self._uses_web_seeds() and not goes_round:
+                if self._update_web_seeds() and not goes_round:
                     continue
                 if self._torrent and (self._needs_no_lease() or goes_round):
                     _join(self._torrent, set(self._peers) - joined)
@@ -196,7 +196,7 @@ class Leaseholder:
         if self._feed:
             # At once: others that have come need the seeders, and an engine that begins connects to web seeds now, or
             # at its next whole second.
-            self._uses_web_seeds()
+            self._update_web_seeds()
             message = self._passed_on = self._connection.message
             self._feed.take(self._connection.grant, late=message is not None and message.late)
 
@@ -205,8 +205,8 @@ class Leaseholder:
         """Whether the engine downloads from the seeders as web seeds."""
         return self._web_seeds is not None and self._web_seeds.used
 
-    def _uses_web_seeds(self) -> bool:
-        """As `has_web_seeds`, from now on."""
+    def _update_web_seeds(self) -> bool:
+        """Begin, go on or end to use the seeders as web seeds; whether they are used now."""
         if self._torrent is None or self._feed is None or self._web_seeds is None:
             return False
         peers, missing = self._connection.peers, not self._feed.has_all

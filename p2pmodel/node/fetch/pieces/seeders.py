@@ -18,7 +18,7 @@ from p2pmodel.coordinator.client.urls import public_name
 from p2pmodel.core.content.leaf_proof import PieceTree, Runs
 from p2pmodel.core.content.manifest import Manifest, ManifestFile
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import PUBLIC, Egress, is_address
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
@@ -302,7 +302,7 @@ def _fits_engine(endpoint: Endpoint) -> bool:
     by itself, and takes a token as a password in the URL alone."""
     parts = urlsplit(endpoint.url)
     host = parts.hostname or ""
-    judged = endpoint.egress.names(host) or (is_address(host) and not endpoint.egress.refusal(host))
+    judged = endpoint.egress.names(host) or not endpoint.egress.refusal(host)  # which refuses other names
     return parts.scheme == "http" and judged and _PLAIN_TOKEN.fullmatch(endpoint.token) is not None
 
 
