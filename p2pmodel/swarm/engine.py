@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import Egress
+from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import disk_failed, disk_full
 
@@ -37,6 +37,17 @@ class Admissions:
 
 
 @dataclass(frozen=True, slots=True)
+class WebSeeds:
+    """BEP 19 URLs of HTTP servers, which may contain their tokens, and the rule for their addresses and redirects."""
+
+    urls: tuple[str, ...] = ()
+    egress: Egress = PUBLIC
+
+    def __repr__(self) -> str:
+        return f"WebSeeds({len(self.urls)} URLs)"
+
+
+@dataclass(frozen=True, slots=True)
 class AddTorrent:
     """A torrent to join, and the paths of its files.
 
@@ -45,8 +56,9 @@ class AddTorrent:
     each time the file is opened. Empty files are not created. `have`: the
     verified pieces on disk, which are neither hashed nor downloaded again; all other content of the files is ignored
     and overwritten. `wanted`: the file indexes to download (None: all), `pieces`: of these the pieces to download
-    (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used (but see
-    `SwarmTorrent.set_web_seeds`).
+    (None: all). All `trackers` receive announces; trackers and web seeds in the torrent itself are not used.
+    `web_seeds` are as in `SwarmTorrent.set_web_seeds`, and are connected to at once. A torrent that they do not fit
+    ignores them.
     """
 
     metainfo: bytes
@@ -57,6 +69,7 @@ class AddTorrent:
     pieces: frozenset[int] | None = None
     trackers: tuple[str, ...] = ()
     peers: tuple[tuple[str, int], ...] = ()
+    web_seeds: WebSeeds = WebSeeds()
     certificate: SwarmCertificate | None = None
     """For the torrent of a private swarm, which needs one; others ignore it."""
     admissions: Admissions = Admissions()
@@ -209,10 +222,10 @@ class SwarmTorrent(Protocol):
     def fits_web_seeds(self) -> bool:
         """Whether `set_web_seeds` may be called: some torrents lead to an error of the engine."""
 
-    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
-        """Download from the HTTP servers at these BEP 19 URLs as well, and from no others: those that are not named any
+    def set_web_seeds(self, seeds: WebSeeds) -> None:
+        """Download from these HTTP servers as well, within a second, and from no others: those that are not named any
         more end at once. They count as peers of this node's zone with all pieces. Neither their addresses nor redirects
-        are followed where `egress` does not admit that. Several torrents share the strictest rule."""
+        are followed where the rule does not admit that. Several torrents share the strictest rule."""
 
     def announce(self) -> None:
         """Ask the trackers for peers now."""

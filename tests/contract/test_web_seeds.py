@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from p2pmodel.core.network.egress import Egress
-from p2pmodel.swarm.engine import AddTorrent, Engine, EngineSettings, PieceRejected, SwarmTorrent
+from p2pmodel.swarm.engine import AddTorrent, Engine, EngineSettings, PieceRejected, SwarmTorrent, WebSeeds
 from p2pmodel.swarm.libtorrent.engine import LibtorrentEngine
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.split.engine import SplitEngine
@@ -33,6 +33,9 @@ TOTAL = sum(map(len, CONTENTS.values()))
 SERVER, ELSEWHERE = "127.0.0.3", "127.0.0.4"
 HERE = Egress(frozenset({ipaddress.ip_network(SERVER)}))
 """A rule that admits the server alone."""
+
+
+NO_SEEDS = WebSeeds()
 
 
 @dataclass
@@ -92,9 +95,9 @@ class Rig:
     peer: Engine
     folder: Path
 
-    async def add(self, metainfo: Metainfo = TORRENT) -> SwarmTorrent:
+    async def add(self, metainfo: Metainfo = TORRENT, seeds: WebSeeds = NO_SEEDS) -> SwarmTorrent:
         files = {index: f"{index}.part" for index in metainfo.file_indexes}
-        return await self.engine.add(AddTorrent(metainfo.raw, self.folder, files))
+        return await self.engine.add(AddTorrent(metainfo.raw, self.folder, files, web_seeds=seeds))
 
     async def seed(self) -> None:
         """Seed TORRENT at `peer`."""
@@ -133,7 +136,7 @@ async def complete(torrent: SwarmTorrent, metainfo: Metainfo) -> None:
 @pytest.mark.parametrize("metainfo", [TORRENT, ONE_FILE], ids=["files", "one file"])
 async def test_all_files_come_from_a_web_seed(rig: Rig, server: Server, metainfo: Metainfo) -> None:
     torrent = await rig.add(metainfo)
-    torrent.set_web_seeds((server.of(metainfo),), HERE)
+    torrent.set_web_seeds(WebSeeds((server.of(metainfo),), HERE))
     await complete(torrent, metainfo)
     for index, file in zip(metainfo.file_indexes, metainfo.manifest.files, strict=True):
         expected = CONTENTS.get(file.path, CONTENTS["model-1.safetensors"])
@@ -143,16 +146,27 @@ async def test_all_files_come_from_a_web_seed(rig: Rig, server: Server, metainfo
     assert torrent.status().from_other_zones == 0
 
 
-async def test_a_web_seed_is_a_seeder_with_all_pieces_until_it_is_dropped(rig: Rig, server: Server) -> None:
+async def test_web_seeds_that_a_torrent_is_added_with_follow_their_rule(rig: Rig, server: Server) -> None:
+    await rig.add(seeds=WebSeeds((server.of(TORRENT),), Egress()))
+    await asyncio.sleep(1)
+    assert not server.asked
+
+
+@pytest.mark.parametrize("at_first", [True, False])
+async def test_a_web_seed_is_a_seeder_with_all_pieces_until_it_is_dropped(
+    rig: Rig, server: Server, *, at_first: bool
+) -> None:
     server.slow = True
-    torrent = await rig.add()
-    torrent.set_web_seeds((server.of(TORRENT),), HERE)
+    seeds = WebSeeds((server.of(TORRENT),), HERE)
+    torrent = await rig.add(seeds=seeds if at_first else NO_SEEDS)
+    if not at_first:
+        torrent.set_web_seeds(seeds)
     await eventually(lambda: torrent.status().peers == torrent.status().seeds == 1, what="it is connected")
     await eventually(lambda: all(torrent.status().availability), what="it has all pieces")
     await eventually(lambda: torrent.status().downloaded > 0, what="it sends")
     found = {(each.kind, each.address, each.zone) for each in await torrent.connections()}
     assert found == {("seeder", server.url, "a")}
-    torrent.set_web_seeds((), HERE)
+    torrent.set_web_seeds(WebSeeds((), HERE))
     await eventually(lambda: not torrent.status().peers, what="its connection has ended")
     await asyncio.sleep(0.5)  # a request was on its way
     asked = len(server.asked)
@@ -160,7 +174,7 @@ async def test_a_web_seed_is_a_seeder_with_all_pieces_until_it_is_dropped(rig: R
     assert len(server.asked) == asked
     assert not any(torrent.status().availability)
     server.slow = False
-    torrent.set_web_seeds((server.of(TORRENT),), HERE)
+    torrent.set_web_seeds(WebSeeds((server.of(TORRENT),), HERE))
     await complete(torrent, TORRENT)
 
 
@@ -168,7 +182,7 @@ async def test_wrong_bytes_of_a_web_seed_are_rejected(rig: Rig, server: Server) 
     server.wrong = True
     torrent = await rig.add()
     events = torrent.events()
-    torrent.set_web_seeds((server.of(TORRENT),), HERE)
+    torrent.set_web_seeds(WebSeeds((server.of(TORRENT),), HERE))
     async with asyncio.timeout(PATIENCE):
         async for event in events:
             if isinstance(event, PieceRejected):
@@ -178,7 +192,7 @@ async def test_wrong_bytes_of_a_web_seed_are_rejected(rig: Rig, server: Server) 
 
 async def test_a_web_seed_that_refuses_the_password_sends_nothing(rig: Rig, server: Server) -> None:
     torrent = await rig.add()
-    torrent.set_web_seeds((server.of(TORRENT, "wrong"),), HERE)
+    torrent.set_web_seeds(WebSeeds((server.of(TORRENT, "wrong"),), HERE))
     await eventually(lambda: bool(server.asked), what="it is asked")
     await asyncio.sleep(0.5)
     assert torrent.status().downloaded == 0
@@ -194,20 +208,20 @@ async def test_a_redirect_leads_to_no_address_that_the_rule_refuses(rig: Rig, se
     async with await asyncio.start_server(note, ELSEWHERE, 0) as inside:
         server.redirect = f"http://{ELSEWHERE}:{inside.sockets[0].getsockname()[1]}"
         torrent = await rig.add()
-        torrent.set_web_seeds((server.of(TORRENT),), HERE)
+        torrent.set_web_seeds(WebSeeds((server.of(TORRENT),), HERE))
         await eventually(lambda: bool(server.asked), what="it is asked")
         await asyncio.sleep(2)
         assert not seen
         # The rule is what prevents it: libtorrent follows redirects.
         if not isinstance(rig.engine, MemoryEngine):
-            torrent.set_web_seeds((), HERE)
-            torrent.set_web_seeds((server.of(TORRENT),), HERE | Egress.parse([ELSEWHERE]))
+            torrent.set_web_seeds(WebSeeds((), HERE))
+            torrent.set_web_seeds(WebSeeds((server.of(TORRENT),), HERE | Egress.parse([ELSEWHERE])))
             await eventually(lambda: bool(seen), what="a redirect that is admitted is followed")
 
 
 async def test_an_address_that_the_rule_refuses_is_not_asked(rig: Rig, server: Server) -> None:
     torrent = await rig.add()
-    torrent.set_web_seeds((server.of(TORRENT),), Egress())
+    torrent.set_web_seeds(WebSeeds((server.of(TORRENT),), Egress()))
     await asyncio.sleep(1)
     assert not server.asked
 
@@ -215,7 +229,7 @@ async def test_an_address_that_the_rule_refuses_is_not_asked(rig: Rig, server: S
 async def test_the_rule_is_not_for_peers(rig: Rig, server: Server) -> None:
     await rig.seed()
     torrent = await rig.add()
-    torrent.set_web_seeds((server.of(TORRENT, "wrong"),), HERE)
+    torrent.set_web_seeds(WebSeeds((server.of(TORRENT, "wrong"),), HERE))
     await eventually(lambda: bool(server.asked), what="it is asked")
     torrent.connect(*rig.peer.address)
     await complete(torrent, TORRENT)

@@ -350,7 +350,7 @@ async def join(
         undo.push_async_callback(lambda: in_the_end(leases.close()))
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = torrent_request(context, inventory, links, only, role=leases.role)
+        request = torrent_request(context, inventory, links, only, leases)
         torrent = await membership.add(context.engine, request)
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from p2pmodel.coordinator.client.urls import announcing_as
-from p2pmodel.coordinator.tracker.sources import Role
 from p2pmodel.core import notes
 from p2pmodel.core.sizes import human
+from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.reporter import stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
@@ -33,12 +33,11 @@ def torrent_request(
     inventory: Inventory,
     links: FileLinks,
     only: frozenset[int] | None,
-    *,
-    role: Role,
+    leases: Leaseholder | NoLeases,
 ) -> AddTorrent:
-    """The request to join the swarm with what `inventory` has, for `only` some pieces (None: all), in this role at the
-    trackers."""
-    plan, metainfo = context.plan, context.metainfo
+    """The request to join the swarm with what `inventory` has, for `only` some pieces (None: all), in the role that
+    `leases` have at the trackers."""
+    plan, metainfo, role = context.plan, context.metainfo, leases.role
     return AddTorrent(
         metainfo=metainfo.raw,
         save_path=context.repo.folder,
@@ -47,6 +46,7 @@ def torrent_request(
         wanted=frozenset(metainfo.file_indexes[i] for i in plan.files),
         trackers=tuple(announcing_as(role, t) for t in plan.trackers) if role else plan.trackers,
         peers=plan.peers,
+        web_seeds=leases.first_web_seeds(),
         pieces=only,
     )
 

@@ -30,7 +30,9 @@ BATCH = 256
 """Files that are published together: they share each flush, each fence, and each run of a thread."""
 BATCH_BYTES = 16 * MIB
 """Bytes after which a batch takes no more files, so that the workers share large files."""
-CHECK_EVERY = 0.1
+CHECK_EVERY, CHECK_A_FILE = 0.02, 1e-4
+"""Seconds between two looks at what can be hashed, or for each large file: what came since the last look is hashed after
+the last piece."""
 AHEAD_FROM = 16 * MIB
 """Bytes; smaller files are hashed quickly once they are whole."""
 
@@ -232,7 +234,7 @@ class HashAhead:
                 final = self._final(span, digest.hashed)
                 while final > digest.hashed and await asyncio.to_thread(digest.advance, final):
                     pass
-            await asyncio.sleep(CHECK_EVERY)
+            await asyncio.sleep(max(CHECK_EVERY, CHECK_A_FILE * len(self._waiting)))
 
     async def digests(self, indexes: Sequence[int]) -> list[str]:
         """The hashes of these files, which are whole and flushed; their data is durable on return."""

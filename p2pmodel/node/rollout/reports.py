@@ -68,6 +68,8 @@ class RolloutReports:
         self._clock = clock
         self._standings: dict[Snapshot, RolloutStanding] = {}
         self._recipients = [_Recipient(each.url, self._client(each)) for each in coordinators()]
+        self._ending = asyncio.Event()
+        """Set when nothing changes any more."""
         self._earlier: dict[Snapshot, tuple[float, Progress]] = {}
         """Progress at the last report of each snapshot."""
 
@@ -110,6 +112,7 @@ class RolloutReports:
         `may_be_open`: a roll-out was open lately; then after `LAST_WORDS` seconds. `on_wait` is called before a long
         wait.
         """
+        self._ending.set()
         told = [asyncio.create_task(self._told(recipient)) for recipient in self._recipients]
         try:
             left = await _left(told, LAST_CALL)
@@ -140,7 +143,9 @@ class RolloutReports:
                 async with asyncio.timeout(self._pause(recipient)):
                     await recipient.changed.wait()
             recipient.changed.clear()
-            await asyncio.sleep(GATHER)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER):
+                    await self._ending.wait()
             # What is known already is sent again for its numbers, and because a roll-out may have begun.
             due = self._unknown_to(recipient) or list(self._standings)
             try:

@@ -110,6 +110,7 @@ def parameters(request: AddTorrent) -> tuple[lt.add_torrent_params, PieceSpans]:
     params.trackers = list(request.trackers)
     params.tracker_tiers = list(range(len(request.trackers)))
     params.peers = list(request.peers)
+    params.url_seeds = list(request.web_seeds.urls) if spans.fit_web_seeds else []
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     # `have` is trusted, and existing files are not hashed.
     params.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error

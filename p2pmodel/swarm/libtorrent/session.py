@@ -76,13 +76,17 @@ class Session:
         """Address and port for peers. A wildcard address stays one: the engine then listens on each of the host's."""
         return self._listening.result()
 
-    def join(self, params: lt.add_torrent_params, listener: Listener) -> Handle:
-        """Add a torrent; `listener` receives every notice about it.
+    def join(self, params: lt.add_torrent_params, listener: Listener, egress: Egress | None = None) -> Handle:
+        """Add a torrent; `listener` receives every notice about it. `egress` is the rule for its web seeds.
 
         Synchronous (1 ms), so that the listener is registered before the first alert.
         """
+        if egress is not None:
+            self._filter(egress)  # first: a web seed connects at once
         handle = self._live().add_torrent(params)
         self._listeners[handle] = listener
+        if egress is not None:
+            self._web_seeds[handle] = egress
         return handle
 
     def admit(self, handle: Handle, admissions: Admissions) -> None:
@@ -142,11 +146,11 @@ class Session:
         both = f"{self._interfaces},{private_interfaces(self._settings, port)}"
         self._live().apply_settings({"listen_interfaces": both})
 
-    def _filter(self) -> None:
+    def _filter(self, *more: Egress) -> None:
         """Set the session's one address filter. It holds for private torrents and, with or without their flag, for web
-        seeds; where there are private torrents, theirs is the stricter one."""
+        seeds; where there are private torrents, theirs is the stricter one. `more`: rules of web seeds to come."""
         private = self._admissions.exist
-        found = admitting(self._admissions.addresses) if private else of_web_seeds(self._web_seeds.values())
+        found = admitting(self._admissions.addresses) if private else of_web_seeds([*self._web_seeds.values(), *more])
         self._live().set_ip_filter(found)
 
     def _live(self) -> lt.session:

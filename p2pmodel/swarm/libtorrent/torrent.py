@@ -9,9 +9,8 @@ from functools import partial
 import libtorrent as lt
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, LocalResource, P2PModelError, Unavailable
-from p2pmodel.swarm.engine import AddTorrent, Admissions, Event, Rates, SwarmCertificate, SwarmStatus
+from p2pmodel.swarm.engine import AddTorrent, Admissions, Event, Rates, SwarmCertificate, SwarmStatus, WebSeeds
 from p2pmodel.swarm.libtorrent.add_params import PieceSpans
 from p2pmodel.swarm.libtorrent.alerts import Handle
 from p2pmodel.swarm.libtorrent.connections import ZoneTraffic, connections_of
@@ -78,7 +77,9 @@ class LibtorrentTorrent:
         if params.ti is not None and is_private(params.ti):
             # Before it has a peer: the filter is in place, and the certificate follows at once.
             self._private = True
-        self._handle = self._session.join(params, self._state.notice)
+        seeds = WebSeeds(tuple(params.url_seeds), self._request.web_seeds.egress)
+        self._web_seeds = frozenset(seeds.urls)
+        self._handle = self._session.join(params, self._state.notice, seeds.egress if seeds.urls else None)
         if self._private:
             self.admit(self._request.admissions)
             if self._request.certificate is not None:
@@ -170,12 +171,12 @@ class LibtorrentTorrent:
     def fits_web_seeds(self) -> bool:
         return self._fits_web_seeds
 
-    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+    def set_web_seeds(self, seeds: WebSeeds) -> None:
         handle, before = self._live(), self._web_seeds
-        self._web_seeds = frozenset(urls)
+        self._web_seeds = frozenset(seeds.urls)
         for url in before - self._web_seeds:
             handle.remove_url_seed(url)
-        self._session.guard(handle, egress if urls else None)  # first: a web seed connects at once
+        self._session.guard(handle, seeds.egress if seeds.urls else None)  # first: a web seed connects at once
         for url in self._web_seeds - before:
             handle.add_url_seed(url)
 

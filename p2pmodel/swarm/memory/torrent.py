@@ -5,12 +5,11 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,
@@ -22,6 +21,7 @@ from p2pmodel.swarm.engine import (
     PieceVerified,
     SwarmCertificate,
     SwarmStatus,
+    WebSeeds,
 )
 from p2pmodel.swarm.events import EventStream
 from p2pmodel.swarm.memory.web_seed import MemoryWebSeed
@@ -63,7 +63,7 @@ class MemoryTorrent:
         self._in_order = False
         self._prioritized: set[int] = set()
         self.peers: list[MemoryTorrent] = []
-        self._web_seeds: dict[str, MemoryWebSeed] = {}
+        self._web_seeds = self._servers(request.web_seeds, {})
         self.received: Counter[MemoryTorrent] = Counter()
         """Bytes by the peer that sent them."""
         self.banned: set[str] = set()
@@ -144,10 +144,9 @@ class MemoryTorrent:
     def fits_web_seeds(self) -> bool:
         return True
 
-    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+    def set_web_seeds(self, seeds: WebSeeds) -> None:
         self._check_live()
-        before = self._web_seeds
-        self._web_seeds = {url: before.get(url) or MemoryWebSeed(self.metainfo, url, egress) for url in urls}
+        self._web_seeds = self._servers(seeds, self._web_seeds)
         self.wake.set()
 
     def announce(self) -> None:
@@ -249,6 +248,9 @@ class MemoryTorrent:
             self.banned.add(peer.address)
             self._disconnect(peer)
             self.emit(PeerBanned(peer.address))
+
+    def _servers(self, seeds: WebSeeds, before: Mapping[str, MemoryWebSeed]) -> dict[str, MemoryWebSeed]:
+        return {url: before.get(url) or MemoryWebSeed(self.metainfo, url, seeds.egress) for url in seeds.urls}
 
     async def _fetch_over_http(self, piece: int) -> None:
         """Fetch a piece that no peer has."""

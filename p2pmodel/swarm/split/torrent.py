@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from p2pmodel.core.network.connections import PeerConnection
-from p2pmodel.core.network.egress import Egress
 from p2pmodel.errors import InvalidInput, P2PModelError, Unavailable
 from p2pmodel.swarm.engine import (
     AddTorrent,
@@ -28,6 +27,7 @@ from p2pmodel.swarm.engine import (
     SwarmTorrent,
     TrackerAnswered,
     TrackerFailed,
+    WebSeeds,
 )
 from p2pmodel.swarm.events import EventStream
 from p2pmodel.swarm.peer_ids import by_node
@@ -227,9 +227,10 @@ class SplitTorrent:
     def fits_web_seeds(self) -> bool:
         return all(torrent.fits_web_seeds for torrent in self._live())
 
-    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
+    def set_web_seeds(self, seeds: WebSeeds) -> None:
+        self._request = replace(self._request, web_seeds=seeds)
         for torrent in self._live():
-            torrent.set_web_seeds(urls, egress)
+            torrent.set_web_seeds(seeds)
 
     def announce(self) -> None:
         for torrent in self._live():

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from scripts.bench.measurements.fetch import versions
 from scripts.bench.processor.contestants import CpuContestant, Senders, from_peers
 from scripts.bench.processor.thread_costs import ROLES, RoleCost, ThreadWatch, by_role, ceiling, threads_of
+from scripts.bench.processor.warm_memory import WarmMemory
 from scripts.bench.rigs.baseline import MIB, bare_sha256_pass
 from scripts.bench.rigs.machine import describe_machine, file_system
 from scripts.bench.rigs.reports import write_json
@@ -116,23 +117,28 @@ class CpuBench:
         spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return {"per_gb": spent / self.size * GB, "start": 0.0}
 
+    def _warm(self, size: int) -> AbstractContextManager[object]:
+        folder = self._senders.home.parent
+        return WarmMemory(folder, size) if file_system(folder) == "tmpfs" else nullcontext()
+
     def _download(self, contestant: CpuContestant, command: list[str], size: int = 0) -> Download:
         """Run `command` with an empty home to its end, and delete it. With `size` it must have written that much."""
         sender, home = contestant.sender, self._senders.home
         home.mkdir()
         before, cost = threads_of(sender.pid), sender.cost()
-        began = time.monotonic()
-        process = subprocess.Popen(
-            command, env=contestant.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        watch = ThreadWatch(process.pid)
-        with process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            out, errors = process.stdout.read(), process.stderr.read()
-            _pid, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - began
+        with self._warm(size):
+            began = time.monotonic()
+            process = subprocess.Popen(
+                command, env=contestant.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            watch = ThreadWatch(process.pid)
+            with process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                out, errors = process.stdout.read(), process.stderr.read()
+                _pid, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.monotonic() - began
         receiver = Spent(usage.ru_utime + usage.ru_stime, by_role(watch.end(), {}))
         sent = Spent(sender.cost() - cost, by_role(threads_of(sender.pid), before))
         if process.returncode:

@@ -24,7 +24,7 @@ from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.pieces.feed_ports import NOWHERE
 from p2pmodel.node.fetch.pieces.lone_web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
-from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.engine import SwarmTorrent, WebSeeds
 
 if TYPE_CHECKING:
     from p2pmodel.node.fetch.pieces.zone_exchange import ZoneExchange
@@ -100,6 +100,10 @@ class Leaseholder:
         if grant is not None and grant.crossings is not None:
             return "crossing"
         return "leaseholder" if self.shuns_seeders else ""
+
+    def first_web_seeds(self) -> WebSeeds:
+        """Those to join the swarm with: none, unless this node is alone."""
+        return self._web_seeds.at_first(wanted=self._connection.peers == 1) if self._web_seeds else WebSeeds()
 
     def arrived(self, piece: int) -> None:
         """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""
@@ -194,9 +198,7 @@ class Leaseholder:
 
     def _pass_on(self) -> None:
         if self._feed:
-            # At once: others that have come need the seeders, and an engine that begins connects to web seeds now, or
-            # at its next whole second.
-            self._update_web_seeds()
+            self._update_web_seeds()  # at once: others that have come need the seeders
             message = self._passed_on = self._connection.message
             self._feed.take(self._connection.grant, late=message is not None and message.late)
 
@@ -277,6 +279,10 @@ class NoLeases:
     role: Role = ""
     zones = None
     has_web_seeds = False
+
+    def first_web_seeds(self) -> WebSeeds:
+        """None."""
+        return WebSeeds()
 
     def arrived(self, piece: int) -> None:
         """Nothing to report."""

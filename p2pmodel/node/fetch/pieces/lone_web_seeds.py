@@ -6,24 +6,11 @@ that is alone, ends once others come, and ends for good where nothing arrives.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from p2pmodel.core.network.egress import PUBLIC, Egress
-from p2pmodel.swarm.engine import SwarmTorrent
+from p2pmodel.swarm.engine import SwarmTorrent, WebSeeds
 
 SILENCE = 3.0
 """Seconds without a byte after which web seeds are given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class WebSeeds:
-    """BEP 19 URLs of seeders, which may contain their tokens, and the rule for their addresses and redirects."""
-
-    urls: tuple[str, ...] = ()
-    egress: Egress = PUBLIC
-
-    def __repr__(self) -> str:
-        return f"WebSeeds({len(self.urls)} URLs)"
 
 
 class LoneWebSeeds:
@@ -43,6 +30,11 @@ class LoneWebSeeds:
         """Whether web seeds are used."""
         return bool(self._used.urls)
 
+    def at_first(self, *, wanted: bool) -> WebSeeds:
+        """Those to join the swarm with: libtorrent (2.1) connects to others only at its next whole second."""
+        self._used = self._find() if wanted and not self._limited() else WebSeeds()
+        return self._used
+
     def look(self, torrent: SwarmTorrent, now: float, *, wanted: bool, admissible: bool) -> bool:
         """Begin, go on or end; whether web seeds are used. `wanted`: this node is alone.
         `admissible`: pieces are missing, and no others have come; where the coordinator is lost, what was begun goes
@@ -53,7 +45,7 @@ class LoneWebSeeds:
         found = self._find() if use and torrent.fits_web_seeds else WebSeeds()
         if found != self._used:
             self._downloaded, self._progressed = -1, now
-            torrent.set_web_seeds(found.urls, found.egress)
+            torrent.set_web_seeds(found)
             self._used = found
         return self.used
 

@@ -23,9 +23,9 @@ from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
-from p2pmodel.node.fetch.pieces.lone_web_seeds import WebSeeds
 from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
 from p2pmodel.origin.origin import Origin
+from p2pmodel.swarm.engine import WebSeeds
 from p2pmodel.swarm.urls import webseed_url
 from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles
 

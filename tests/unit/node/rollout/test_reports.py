@@ -216,6 +216,17 @@ async def test_a_fetch_reports_its_end_before_it_ends(tmp_path: Path) -> None:
         assert cluster.node(ident).bytes.origin == 50
 
 
+async def test_a_node_that_ends_gathers_no_more_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GATHER", 1000.0)
+    monkeypatch.setattr(module, "LAST_CALL", PATIENCE)
+    cluster = Cluster()
+    async with cluster.up() as url, running(reports_to(url)) as reports:
+        ident = await cluster.begin("a")
+        reports.update(REPO, COMMIT, standing("downloading"))
+        await reports.last_words(may_be_open=False, on_wait=lambda: None)
+        assert cluster.node(ident).phase == "downloading"
+
+
 async def test_a_fetch_reports_its_failure(tmp_path: Path) -> None:
     cluster = Cluster()
     async with cluster.up() as url, HttpPool() as http:

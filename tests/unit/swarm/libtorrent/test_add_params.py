@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2pmodel.core.content.layout import BLOCK
 from p2pmodel.errors import BadTorrent, InvalidInput
-from p2pmodel.swarm.engine import AddTorrent
+from p2pmodel.swarm.engine import AddTorrent, WebSeeds
 from p2pmodel.swarm.libtorrent.add_params import PieceSpans, info_hash_of, load, parameters
 from p2pmodel.swarm.torrents import parse
 from tests.support.torrent_files import SMALL, torrent_of
@@ -65,8 +65,12 @@ def test_wanted_files_are_wanted_by_piece(form: str) -> None:
 )
 def test_no_file_may_end_within_the_last_block_of_a_piece_for_web_seeds(sizes: list[int], fit: bool) -> None:
     contents = {f"{number}.bin": bytes(size) for number, size in enumerate(sizes)}
-    assert PieceSpans.of(load(torrent_of(contents, piece_length=PIECE)).ti).fit_web_seeds == fit
-    assert not PieceSpans.of(load(torrent_of(contents, "hybrid", piece_length=PIECE)).ti).fit_web_seeds
+    urls = ("http://127.0.0.1:6969/source/org/model/resolve/",)
+    for form, fits in (("v2", fit), ("hybrid", False)):
+        request = AddTorrent(torrent_of(contents, form, piece_length=PIECE), Path("/x"), {}, web_seeds=WebSeeds(urls))
+        params, spans = parameters(request)
+        assert spans.fit_web_seeds == fits
+        assert params.url_seeds == (list(urls) if fits else [])
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8), st.integers(1, 64))

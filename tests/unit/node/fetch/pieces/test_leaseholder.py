@@ -19,6 +19,7 @@ from p2pmodel.core.tasks import companions
 from p2pmodel.node.fetch.pieces import leaseholder
 from p2pmodel.node.fetch.pieces.leaseholder import Crowded, Leaseholder
 from p2pmodel.node.fetch.pieces.seeders import Endpoint
+from p2pmodel.swarm.engine import WebSeeds
 from tests.support.eventually import eventually
 from tests.support.node_swarm import assert_nothing_runs
 
@@ -71,6 +72,9 @@ class FakeWebSeeds:
     def __init__(self) -> None:
         self.looks: list[tuple[bool, bool]] = []
         self.used = False
+
+    def at_first(self, *, wanted: bool) -> WebSeeds:
+        return WebSeeds(("http://127.0.0.9/",)) if wanted else WebSeeds()
 
     def look(self, _torrent: object, _now: float, *, wanted: bool, admissible: bool) -> bool:
         self.looks.append((wanted, admissible))
@@ -362,6 +366,16 @@ async def test_a_node_alone_uses_web_seeds_instead_and_drops_them_when_others_co
     async with rig.running(ALONE):
         rig.clock.now += leaseholder.ALONE_FOR + 0.1
         await eventually(lambda: web_seeds.looks[-1] == (True, False), what="none are needed any more")
+
+
+@pytest.mark.parametrize(("message", "count"), [(None, 0), (ALONE, 1), (CROWD, 0)])
+async def test_the_swarm_is_joined_with_web_seeds_by_a_node_that_is_alone(
+    rig: Rig, message: CoordinatorMessage | None, count: int
+) -> None:
+    assert not rig.holder.first_web_seeds().urls, "it has none"
+    rig = Rig(rig.clock, web_seeds=FakeWebSeeds())
+    await rig.send(message)
+    assert len(rig.holder.first_web_seeds().urls) == count
 
 
 async def test_without_web_seeds_that_work_a_node_alone_joins_the_seeders(rig: Rig) -> None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from p2pmodel.core.network.egress import PUBLIC, Egress
-from p2pmodel.node.fetch.pieces.lone_web_seeds import SILENCE, LoneWebSeeds, WebSeeds
+from p2pmodel.core.network.egress import PUBLIC
+from p2pmodel.node.fetch.pieces.lone_web_seeds import SILENCE, LoneWebSeeds
+from p2pmodel.swarm.engine import WebSeeds
 
 SEEDS = WebSeeds(("http://p2pmodel:secret@10.0.0.1:6969/source/org/model/resolve/",))
 
@@ -21,9 +22,9 @@ class Torrent:
     now: Status = field(default_factory=Status)
     fits_web_seeds: bool = True
 
-    def set_web_seeds(self, urls: tuple[str, ...], egress: Egress) -> None:
-        assert egress == PUBLIC
-        self.given.append(urls)
+    def set_web_seeds(self, seeds: WebSeeds) -> None:
+        assert seeds.egress == PUBLIC
+        self.given.append(seeds.urls)
 
     def status(self) -> Status:
         return self.now
@@ -61,6 +62,26 @@ def test_they_are_dropped_when_others_come_and_used_again_later(rig: Rig) -> Non
     assert rig.torrent.given == [SEEDS.urls, ()]
     assert not rig.look(2, wanted=False)
     assert rig.look(3)
+
+
+def test_the_first_ones_stay_while_they_are_wanted(rig: Rig) -> None:
+    assert rig.seeds.at_first(wanted=True) == SEEDS
+    assert rig.seeds.used
+    assert rig.look(0)
+    assert not rig.torrent.given, "the engine has them"
+
+
+def test_the_first_ones_are_dropped_if_others_have_come(rig: Rig) -> None:
+    assert rig.seeds.at_first(wanted=True) == SEEDS
+    assert not rig.look(0, wanted=False, admissible=False)
+    assert rig.torrent.given == [()]
+
+
+def test_there_are_no_first_ones_for_a_node_among_others_or_with_a_rate_limit(rig: Rig) -> None:
+    assert rig.seeds.at_first(wanted=False) == WebSeeds()
+    rig.limited = True
+    assert rig.seeds.at_first(wanted=True) == WebSeeds()
+    assert not rig.seeds.used
 
 
 def test_other_seeders_replace_them(rig: Rig) -> None:

@@ -13,8 +13,8 @@ from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.errors import P2PModelError, Unavailable, WrongBytes
 from p2pmodel.node.fetch.pieces import late_seeders
 from p2pmodel.node.fetch.pieces import seeders as module
-from p2pmodel.node.fetch.pieces.lone_web_seeds import WebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
+from p2pmodel.swarm.engine import WebSeeds
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
