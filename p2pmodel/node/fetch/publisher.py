@@ -31,8 +31,8 @@ BATCH = 256
 BATCH_BYTES = 16 * MIB
 """Bytes after which a batch takes no more files, so that the workers share large files."""
 CHECK_EVERY, CHECK_A_FILE = 0.02, 1e-4
-"""Seconds between two looks at what can be hashed, or for each large file: what came since the last look is hashed after
-the last piece."""
+"""Seconds between two looks at what can be hashed, in all or for each large file. What came after the last look is
+hashed after the last piece."""
 AHEAD_FROM = 16 * MIB
 """Bytes; smaller files are hashed quickly once they are whole."""
 
