@@ -2,6 +2,7 @@
 
 fetch       `p2pmodel fetch` from one `p2pmodel seed`, through the swarm
 before      the same pair of another checkout, with --before
+signed      the same pair with `trust.file_hashes = "unless_signed"` and a signature: no second hash of each file
 libtorrent  a plain libtorrent client from another one, with its default settings, over TCP alone
 hf          `hf download` from the mirror that the seeder was filled from (checks sizes, no hashes)
 aria2       `aria2c` from the same mirror, with the sha256 of every file

@@ -4,11 +4,13 @@ import datetime as dt
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from p2pmodel.swarm.bencode import decode_dict
 from p2pmodel.trust.certificates import AuthorityFolder
@@ -67,6 +69,8 @@ class Senders:
         found = {"fetch": self._fetch()}
         if self._before is not None:
             found["before"] = self._fetch("before", self._before)
+        if shutil.which("ssh-keygen"):
+            found["signed"] = self._signed()
         found |= {"libtorrent": self._libtorrent(), "hf": self._hf()}
         if shutil.which("aria2c"):
             found["aria2"] = self._aria2()
@@ -74,11 +78,24 @@ class Senders:
             found |= {"http": self._curl(self._mirror, self._endpoint), "https": self._https()}
         return found
 
-    def _fetch(self, name: str = "seeder", tree: Path = ROOT) -> CpuContestant:
-        """Seeder and fetcher of the checkout `tree`."""
+    def _signed(self) -> CpuContestant:
+        """Seeder and fetcher with a signature in place of the hashes of whole files."""
+        key, settings = self._place / "key", self._place / "signed.toml"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        (self._place / "allowed_signers").write_text(f"bench {key.with_suffix('.pub').read_text()}")
+        settings.write_text(
+            f'[trust]\nallowed_signers = "{self._place / "allowed_signers"}"\nfile_hashes = "unless_signed"\n'
+            '[[trust.rules]]\nrepos = ["*"]\nsignature = "enforce"\n'
+        )
+        return self._fetch("signed", more={"P2PMODEL_TRUST_SIGNING_KEY": str(key), "P2PMODEL_CONFIG": str(settings)})
+
+    def _fetch(
+        self, name: str = "seeder", tree: Path = ROOT, more: Mapping[str, str] = MappingProxyType({})
+    ) -> CpuContestant:
+        """Seeder and fetcher of the checkout `tree`, with `more` settings."""
         # Names of threads are given by this checkout, if `tree` is older than that.
         from_tree = {"PYTHONPATH": f"{tree.resolve()}:{ROOT}", "PYTHONSAFEPATH": "1"}
-        from_tree |= self._engines if tree == ROOT else {}
+        from_tree |= (self._engines if tree == ROOT else {}) | dict(more)
         torrent, local = self._place / f"{name}.torrent", "127.0.0.3:0" if tree == ROOT else "127.0.0.7:0"
         verb = ["seed", REPO, "--listen", local, "--swarm-listen", local, "--endpoint", self._endpoint]
         seeder = self._start(name, [*NAMED, *verb, "-o", str(torrent), "--json", "-q"], from_tree)
