@@ -84,5 +84,5 @@ async def _zone_exchange(context: DownloadContext) -> "ZoneExchange | None":
         http=plan.http,
         note=context.reporter.note,
     )
-    await zones.open(context.engine.address[0], plan.zone.port)
+    await zones.open(context.engine.address[0], plan.zone.port, plan.zone.server)
     return zones

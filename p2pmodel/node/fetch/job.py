@@ -28,6 +28,7 @@ from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import Engine
 
 if TYPE_CHECKING:
+    from p2pmodel.node.fetch.pieces.piece_server import PieceServer
     from p2pmodel.node.seed.web_seed import WebSeed
 
 
@@ -103,6 +104,8 @@ class NodeContext:
     """Serves complete snapshots to leaseholders over HTTP."""
     upload: Pace | None = None
     """Rate limit of all that it sends over HTTP: that of the web seed."""
+    pieces: "PieceServer | None" = None
+    """Serves the pieces of all its fetches to other zones."""
 
     def shared(self, limits: RateLimits) -> SharedLimits:
         """Make the swarm and HTTP obey `limits` together."""
@@ -158,8 +161,9 @@ class FetchJob:
     @property
     def zone(self) -> NodeZone:
         """The zone of this node."""
-        swarm, shared = self.settings.swarm, self.context.upload if self.context else None
-        return NodeZone(swarm.zone, swarm.piece_port, shared or self.upload)
+        swarm = self.settings.swarm
+        upload, server = (self.context.upload, self.context.pieces) if self.context else (None, None)
+        return NodeZone(swarm.zone, swarm.piece_port, upload or self.upload, server)
 
     def selected(self, manifest: Manifest) -> tuple[ManifestFile, ...]:
         """The files to fetch. Raises EntryNotFound if the request selects none."""

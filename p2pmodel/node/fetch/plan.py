@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from p2pmodel.config.sections.mirrors import OriginSettings
 from p2pmodel.coordinator.client.coordinators import Coordinator
@@ -22,6 +23,9 @@ from p2pmodel.swarm.engine import Engine
 from p2pmodel.swarm.torrents import Metainfo
 from p2pmodel.trust.signatures.statement import SignedStatement
 
+if TYPE_CHECKING:
+    from p2pmodel.node.fetch.pieces.piece_server import PieceServer
+
 
 @dataclass(frozen=True, slots=True)
 class NodeZone:
@@ -31,6 +35,8 @@ class NodeZone:
     name: str = ""
     port: int | None = None
     upload: Pace = field(default_factory=Pace)
+    server: "PieceServer | None" = None
+    """That of all transfers of the node; None: one for this transfer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from p2pmodel.http.exposition import HEALTH, Traffic
 from p2pmodel.http.server import check_not_running, serving, serving_unix
 from p2pmodel.node.backends import engine_of
 from p2pmodel.node.fetch.job import NodeContext
+from p2pmodel.node.fetch.pieces.piece_server import PieceServer, serving_pieces
 from p2pmodel.node.follow.follower import Follower
 from p2pmodel.node.local_address import peer_addresses
 from p2pmodel.node.node import Node
@@ -48,6 +49,7 @@ from p2pmodel.service.roles.reload import LIMITS, SCRUB, Reload
 from p2pmodel.service.roles.source import serving_source
 from p2pmodel.store.cache import HubCache
 from p2pmodel.store.files.space import check_writable
+from p2pmodel.swarm.engine import Engine
 from p2pmodel.trust.access.authoriser import ClientAccess, ServerGate
 from p2pmodel.trust.content_policy import ContentPolicy
 
@@ -139,7 +141,8 @@ class Daemon:
             )
             web_seed = await stack.enter_async_context(source)
             pace = Pace(settings.swarm.download_limit)
-            context = NodeContext(engine, cache, pace=pace, web_seed=web_seed, upload=web_seed.pace)
+            pieces = await self._serve_pieces(engine, stack)
+            context = NodeContext(engine, cache, pace=pace, web_seed=web_seed, upload=web_seed.pace, pieces=pieces)
             node = await stack.enter_async_context(Node(context, settings, folder, note=self._note))
             keeper, follower = SpaceKeeper(cache, settings, node, log=self._note), Follower(node)
             await follower.restore()
@@ -166,6 +169,13 @@ class Daemon:
             notify("READY=1")
             stack.callback(notify, "STOPPING=1")
             await asyncio.Event().wait()
+
+    async def _serve_pieces(self, engine: Engine, stack: AsyncExitStack) -> PieceServer | None:
+        swarm = self._settings.swarm
+        if not swarm.zone:
+            return None
+        server = serving_pieces(engine.address[0], swarm.piece_port, zone=swarm.zone, note=self._note)
+        return await stack.enter_async_context(server)
 
     def _unix(self, app: web.Application, path: Path) -> AbstractAsyncContextManager[None]:
         bounds, group = limits.connections(self._settings.http), self._settings.daemon.socket_group

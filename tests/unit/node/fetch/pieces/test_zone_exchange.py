@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from p2pmodel.coordinator.leases.demand import Crossing, Demand
@@ -15,7 +14,9 @@ from p2pmodel.core.network.listeners import listening
 from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Unavailable
 from p2pmodel.node.fetch.pieces import zone_exchange
+from p2pmodel.node.fetch.pieces.piece_server import serving_pieces
 from p2pmodel.node.fetch.pieces.zone_exchange import MOST_MISSES, ZoneExchange
+from tests.support.hub_snapshot import HubSnapshot, snapshot_of
 from tests.support.node_swarm import Swarm, assert_nothing_runs
 
 HERE = Egress.parse(["127.0.0.0/8"]).in_cluster("127.0.0.1")
@@ -24,8 +25,8 @@ HERE = Egress.parse(["127.0.0.0/8"]).in_cluster("127.0.0.1")
 class Rig:
     """Two nodes with the same torrent; `data` has its pieces."""
 
-    def __init__(self, root: Path) -> None:
-        swarm = Swarm(root)
+    def __init__(self, root: Path, snapshot: HubSnapshot | None = None) -> None:
+        swarm = Swarm(root, snapshot)
         self.metainfo = swarm.metainfo
         layout, files = self.metainfo.layout, self.metainfo.manifest.files
         self.data = {}
@@ -96,17 +97,6 @@ async def test_wrong_bytes_a_wrong_token_and_a_dead_node_count_as_unreachable_fo
             assert rig.client.unreachable == []
 
 
-async def test_only_the_token_opens_it_and_only_for_its_torrent(tmp_path: Path) -> None:
-    async with exchange(tmp_path) as rig, aiohttp.ClientSession() as session:
-        rig.server.stored.keep(0, rig.data[0])
-        url = f"http://127.0.0.1:{rig.server.query['pieces']}/pieces"
-        async with session.get(f"{url}/{rig.metainfo.info_hash}/0") as answer:
-            assert answer.status == 401
-        headers = {"Authorization": f"Bearer {rig.crossing(0).token}"}
-        async with session.get(f"{url}/{'0' * 64}/0", headers=headers) as answer:
-            assert answer.status == 503
-
-
 async def test_addresses_outside_the_rule_are_not_connected_to(tmp_path: Path) -> None:
     async with exchange(tmp_path) as rig:
         rig.client.trust("http://203.0.113.5:6969", PUBLIC)
@@ -120,14 +110,23 @@ async def test_a_node_beside_the_coordinator_is_reached_where_the_coordinator_is
         assert await rig.client.read(rig.crossing(0, address=f":{rig.server.query['pieces']}")) == rig.data[0]
 
 
-async def test_the_last_pieces_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(tmp_path)
-    monkeypatch.setattr(zone_exchange, "IN_MEMORY", len(rig.data[1]) + len(rig.data[2]))
-    for piece in (0, 1, 2):
-        rig.server.stored.keep(piece, rig.data[piece])
-    assert rig.server.stored.held() == bits_of([1, 2])
-    with pytest.raises(Unavailable):
-        await rig.server.stored.read(0)
+async def test_the_transfers_of_a_node_share_one_port(tmp_path: Path) -> None:
+    """Firewalls admit one port, and each transfer is at it until it closes."""
+    both = [Rig(tmp_path), Rig(tmp_path, snapshot_of({"weights.bin": b"other" * 60_000}))]
+    async with serving_pieces("127.0.0.1", 0, zone="a") as shared:
+        for rig in both:
+            await rig.server.open("127.0.0.1", None, shared)
+            rig.client.trust("http://127.0.0.1:6969", HERE)
+            rig.server.stored.keep(0, rig.data[0])
+        assert both[0].server.query == both[1].server.query == {"zone": "a", "pieces": str(shared.port)}
+        assert both[0].data[0] != both[1].data[0]
+        for rig in both:
+            assert await rig.client.read(rig.crossing(0)) == rig.data[0]
+            await rig.server.close()
+            with pytest.raises(Unavailable, match="HTTP 401"):
+                await rig.client.read(rig.crossing(0))
+            await rig.client.close()
+    await assert_nothing_runs()
 
 
 async def test_a_port_that_is_taken_leaves_the_node_out(tmp_path: Path) -> None:
