@@ -10,7 +10,7 @@ from click.shell_completion import shell_complete
 
 from p2pmodel import __version__
 from p2pmodel.cli.terminal.output import echo
-from p2pmodel.errors import Interrupted, P2PModelError
+from p2pmodel.errors import Interrupted, InvalidInput, P2PModelError
 from p2pmodel.os_errors import translate
 
 _VERBS = {
@@ -113,7 +113,12 @@ def _invoke(args: list[str]) -> None:
     """As `verbs.main`, but without the empty line that it prints on an interrupt."""
     wanted = os.environ.get(_COMPLETE)
     if wanted:
-        raise click.exceptions.Exit(shell_complete(verbs, {}, "p2pmodel", _COMPLETE, wanted))
+        try:
+            code = shell_complete(verbs, {}, "p2pmodel", _COMPLETE, wanted)
+        except (KeyError, ValueError):
+            text = f"{_COMPLETE} is set, and COMP_WORDS and COMP_CWORD are not what a shell sets"
+            raise InvalidInput(text, hint=f"unset {_COMPLETE}") from None
+        raise click.exceptions.Exit(code)
     with verbs.make_context("p2pmodel", args) as ctx:
         verbs.invoke(ctx)
 

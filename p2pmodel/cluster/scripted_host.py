@@ -32,6 +32,8 @@ group_runs() {
 LOOK = (
     _RUNS
     + r"""
+case ${XDG_STATE_HOME-} in /*) ;; *) XDG_STATE_HOME= ;; esac
+case ${XDG_RUNTIME_DIR-} in /*) ;; *) XDG_RUNTIME_DIR= ;; esac
 state=${P2PMODEL_STATE_DIR:-${XDG_STATE_HOME:-$HOME/.local/state}/p2pmodel}
 socket=${P2PMODEL_DAEMON_SOCKET:-${XDG_RUNTIME_DIR:-$state}/p2pmodel.sock}
 printf 'state %s\nsocket %s\nmachine %s\ntime %s\n' "$state" "$socket" "$(uname -m)" "$(date +%s.%N)"

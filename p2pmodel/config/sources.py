@@ -191,12 +191,19 @@ def _of_other_programs() -> dict[str, Any]:
 
 
 def _default_folders() -> dict[str, Any]:
-    state = os.environ.get("XDG_STATE_HOME") or user_home() / ".local/state"
-    return {"cache_dir": hf_home() / "hub", "state_dir": Path(state) / "p2pmodel"}
+    state = _xdg_folder("XDG_STATE_HOME") or user_home() / ".local/state"
+    return {"cache_dir": hf_home() / "hub", "state_dir": state / "p2pmodel"}
 
 
 def _default_socket(state_dir: Path) -> Path:
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or state_dir) / "p2pmodel.sock"
+    return (_xdg_folder("XDG_RUNTIME_DIR") or state_dir) / "p2pmodel.sock"
+
+
+def _xdg_folder(variable: str) -> Path | None:
+    """The folder that `variable` names. A relative path is ignored, as the XDG Base Directory Specification says: it
+    would be another one in every working directory."""
+    folder = Path(os.environ.get(variable, ""))
+    return folder if folder.is_absolute() else None
 
 
 def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +285,8 @@ def _source(key: str, flags: set[str], files: Sequence[tuple[Path, Mapping[str, 
         return variable
     if file := next((file for file, values in files if _in_file(values, key)), None):
         return str(file)
-    return _first_set(*_BELOW_FILE.get(key, ())) or DEFAULT
+    ignored = [name for name in ("XDG_STATE_HOME", "XDG_RUNTIME_DIR") if _xdg_folder(name) is None]
+    return _first_set(*(name for name in _BELOW_FILE.get(key, ()) if name not in ignored)) or DEFAULT
 
 
 def _first_set(*variables: str) -> str:

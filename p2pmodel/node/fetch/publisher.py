@@ -109,7 +109,7 @@ class Publisher:
         if files:
             async with companions() as start:
                 start(self._ahead.run(files))
-                for _ in range(os.cpu_count() or 1):
+                for _ in range(len(os.sched_getaffinity(0))):
                     start(self._work(files))
                 await self._all_published.wait()
         self._observer.publishing()

@@ -31,6 +31,13 @@ def test_repositories_and_revisions_of_the_cache_are_completed(cli: CommandLine)
     assert completed(cli, "p2pmodel rm other/") == []
 
 
+@pytest.mark.parametrize("line", [{}, {"COMP_WORDS": "p2pmodel rm", "COMP_CWORD": "x"}])
+def test_a_variable_of_completion_alone_is_named(cli: CommandLine, line: dict[str, str]) -> None:
+    done = cli(_P2PMODEL_COMPLETE="bash_complete", **line)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "unset _P2PMODEL_COMPLETE" in done.err
+
+
 def test_wrong_settings_or_names_complete_nothing(cli: CommandLine) -> None:
     assert completed(cli, "p2pmodel rm ../x@") == []
     (cli.home / "bad.toml").write_text("nonsense")

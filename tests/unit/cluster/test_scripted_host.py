@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from p2pmodel.cluster import scripted_host as scripts
 from p2pmodel.cluster.launcher import ServiceSpec
 from tests.support.processes import PATIENCE, eventually
@@ -48,3 +50,10 @@ def test_a_look_names_the_services_that_run(tmp_path: Path) -> None:
         eventually(lambda: named(tmp_path) == ["service daemon"], PATIENCE)
     finally:
         assert run(scripts.stop(str(tmp_path), "daemon")).returncode == 0
+
+
+@pytest.mark.parametrize(("xdg", "state"), [("relative", "{home}/.local/state/p2pmodel"), ("/xdg", "/xdg/p2pmodel")])
+def test_a_relative_xdg_folder_is_ignored_as_by_the_program_itself(tmp_path: Path, xdg: str, state: str) -> None:
+    folder = state.format(home=tmp_path)
+    looked = run(scripts.LOOK, HOME=str(tmp_path), XDG_STATE_HOME=xdg, XDG_RUNTIME_DIR="relative")
+    assert looked.stdout.splitlines()[:2] == [f"state {folder}", f"socket {folder}/p2pmodel.sock"]

@@ -67,6 +67,7 @@ def test_a_mirrors_own_limits_and_authority_stay_with_it(tmp_path: Path):
     [
         ("", {}, "{home}/.local/state/p2pmodel"),
         ("", {"XDG_STATE_HOME": "/xdg"}, "/xdg/p2pmodel"),
+        ("", {"XDG_STATE_HOME": "relative"}, "{home}/.local/state/p2pmodel"),
         ("state_dir = '/file'", {"XDG_STATE_HOME": "/xdg"}, "/file"),
         ("state_dir = '/file'", {"P2PMODEL_STATE_DIR": "/env"}, "/env"),
     ],
@@ -519,6 +520,9 @@ def test_each_layer_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings["swarm.peer_timeout"] == (7.0, str(file))
     assert settings["cache_dir"] == ("/cache", "HF_HUB_CACHE")
     assert settings["swarm.trust"] == ("mirrors", "default")
+    for folder, source in (("relative", "default"), ("/xdg", "XDG_STATE_HOME")):
+        monkeypatch.setenv("XDG_STATE_HOME", folder)
+        assert found(file)["state_dir"][1] == source
 
 
 def test_variables_below_the_file_do_not_override_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
