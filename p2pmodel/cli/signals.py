@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 STOP_WITHIN = 8.0
 """Seconds for a stopped verb to clean up. The process ends after that; the next run resumes, as after kill -9."""
+THREADS_END_WITHIN = 1.0
+"""Seconds for its threads after that, such as one that imports torch: what they do is repeated by the next run, too."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -69,8 +71,7 @@ class _SignalRun:
         """Where signals go instead."""
         self._interrupted = interrupted
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
-        self._overdue = threading.Timer(STOP_WITHIN, self._end_now)
-        self._overdue.daemon = True
+        self._overdue = self._timer(STOP_WITHIN)
 
     def run(self, verb: Coroutine[Any, Any, T]) -> T:
         try:
@@ -122,6 +123,15 @@ class _SignalRun:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
                 signal.signal(number, lambda late, _frame: self._at_once(signal.Signals(late)))
+            if self.stopped_by is not None:
+                self._overdue.cancel()
+                self._overdue = self._timer(min(THREADS_END_WITHIN, STOP_WITHIN))
+                self._overdue.start()
+
+    def _timer(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._end_now)
+        timer.daemon = True
+        return timer
 
     def _stop(self, number: signal.Signals, task: asyncio.Task[Any]) -> None:
         if self.send is not None:
