@@ -30,9 +30,9 @@ BATCH = 256
 """Files that are published together: they share each flush, each fence, and each run of a thread."""
 BATCH_BYTES = 16 * MIB
 """Bytes after which a batch takes no more files, so that the workers share large files."""
-CHECK_EVERY, CHECK_A_FILE = 0.02, 1e-4
-"""Seconds between two looks at what can be hashed, in all or for each large file. What came after the last look is
-hashed after the last piece."""
+CHECK_SOON, CHECK_LATE, CHECK_A_FILE = 0.02, 0.1, 1e-4
+"""Seconds until the next look at what can be hashed, after one that found something, and after several that did not; or
+for each large file. What came after the last look is hashed after the last piece."""
 AHEAD_FROM = 16 * MIB
 """Bytes; smaller files are hashed quickly once they are whole."""
 
@@ -228,13 +228,18 @@ class HashAhead:
     async def run(self, files: frozenset[int]) -> None:
         """Hash `files` as their pieces arrive, until cancelled."""
         self._waiting = {index for index in files & self._digests.keys() if self._is_large(index)}
+        pause = CHECK_LATE
         while True:
+            pause = min(2 * pause, CHECK_LATE)
             for index in list(self._waiting):
                 span, digest = self._metainfo.layout.spans[index], self._digests[index]
-                final = self._final(span, digest.hashed)
+                before = digest.hashed
+                final = self._final(span, before)
                 while final > digest.hashed and await asyncio.to_thread(digest.advance, final):
                     pass
-            await asyncio.sleep(max(CHECK_EVERY, CHECK_A_FILE * len(self._waiting)))
+                if digest.hashed > before:
+                    pause = CHECK_SOON
+            await asyncio.sleep(max(pause, CHECK_A_FILE * len(self._waiting)))
 
     async def digests(self, indexes: Sequence[int]) -> list[str]:
         """The hashes of these files, which are whole and flushed; their data is durable on return."""
