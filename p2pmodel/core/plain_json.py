@@ -15,7 +15,8 @@ MAX_DIGITS = 300
 def parse_json(data: str | bytes) -> Any:
     """The value of the JSON text `data`. Raises ValueError."""
     try:
-        return json.loads(data, parse_int=_integer, parse_float=_finite, parse_constant=_no_number)
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -35,3 +36,7 @@ def _finite(digits: str) -> float:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_finite, parse_constant=_no_number)
+"""`json.loads` makes a decoder at each call, in as much time as it needs for a short message."""

@@ -49,6 +49,10 @@ class LeaseCounts:
 
     def note(self, peer: LeasePeer) -> None:
         """Bring the counts up to date with this peer."""
+        before = peer.counted
+        own = not peer.record.proven and before[2]  # its leases, without which its standing is judged
+        if not own and before == (peer.demand.from_seeders, self._standing(peer), len(peer.leased)):
+            return  # as after most messages
         self._add(peer, -1)
         peer.counted = peer.demand.from_seeders, self._standing(peer), len(peer.leased)
         self._add(peer, 1)

@@ -99,7 +99,8 @@ class Leases:
     def update(self, name: str, demand: Demand, now: float, *, address: str = "", elsewhere: int = 0) -> None:
         """Take the state of the peer `name` at `address`. Leased pieces that it no longer lacks count as delivered.
         Pieces that it gets `elsewhere` are not leased to it."""
-        demand = replace(demand, scarce=demand.scarce & self._all)
+        if demand.scarce > self._all:
+            demand = replace(demand, scarce=demand.scarce & self._all)
         peer = self._peers.get(name)
         if peer is None:
             peer = self._add(name, demand, now, address or name)

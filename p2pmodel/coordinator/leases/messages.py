@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from p2pmodel.coordinator.leases.demand import Complaint, Crossing, Demand, Grant
@@ -34,7 +34,6 @@ MAX_MESSAGE = 1 << 21
 """Bytes of the longest message: a bitfield of 2 million pieces is 350 kB of base64, and a demand has three."""
 
 _INFO_HASH = re.compile(r"[0-9a-f]{64}")
-_SOURCE = tuple(field.name for field in fields(Source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,12 @@ class CoordinatorMessage:
     lost_source: bool = False
 
 
+_MESSAGE, _GRANT, _CROSSING, _SOURCE, _DEMAND, _COMPLAINT = (
+    tuple(field.name for field in fields(kind))
+    for kind in (CoordinatorMessage, Grant, Crossing, Source, Demand, Complaint)
+)
+
+
 def lease_path(info_hash: str) -> str:
     """Path of a swarm's leases below a coordinator's base URL."""
     return f"/leases/{info_hash}"
@@ -68,7 +73,8 @@ def demand_text(demand: Demand, piece_count: int, report: NodeReport | None = No
 
 def plain_demand(demand: Demand, piece_count: int, report: NodeReport | None = None) -> dict[str, Any]:
     """`demand` and `report` as values for JSON."""
-    plain = asdict(demand)
+    plain = _plain(demand, _DEMAND)
+    plain["complaints"] = [_plain(each, _COMPLAINT) for each in demand.complaints]
     for name in ("scarce", "leased", "held"):
         field = plain[name].to_bytes(-(-piece_count // 8), "little")
         plain[name] = base64.b64encode(field).decode()
@@ -103,7 +109,11 @@ def demand_of(plain: dict[str, Any]) -> Demand:
 
 def message_text(message: CoordinatorMessage) -> str:
     """`message` as JSON text."""
-    return json.dumps(asdict(message), separators=(",", ":"))
+    plain, grant = _plain(message, _MESSAGE), _plain(message.grant, _GRANT)
+    if message.grant.crossings:
+        grant["crossings"] = [_plain(each, _CROSSING) for each in message.grant.crossings]
+    sources = [_plain(each, _SOURCE) for each in message.sources]
+    return json.dumps(plain | {"grant": grant, "sources": sources}, separators=(",", ":"))
 
 
 def parse_message(text: str) -> CoordinatorMessage:
@@ -141,6 +151,11 @@ def object_of(text: str) -> dict[str, Any]:
     return plain
 
 
+def _plain(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields `names` of `value`. `asdict` takes five times as long: it copies each field."""
+    return {name: getattr(value, name) for name in names}
+
+
 def _crossings(plain: Any) -> tuple[Crossing, ...] | None:
     if plain is None:
         return None
@@ -149,7 +164,7 @@ def _crossings(plain: Any) -> tuple[Crossing, ...] | None:
 
 def _bits(text: str) -> int:
     try:
-        return int.from_bytes(base64.b64decode(text, validate=True), "little")
+        return int.from_bytes(binascii.a2b_base64(text, strict_mode=True), "little")
     except binascii.Error as error:
         raise ValueError(str(error)) from None
 

@@ -117,6 +117,7 @@ class PeerSession:
         self._update = update
         self._clock = clock
         self._peers: dict[str, SessionPeer] = {}
+        """In the order in which they joined."""
         self._last_update: SessionUpdate | None = None
         self._soon: asyncio.Task[None] | None = None
         self._closed = False
@@ -127,7 +128,7 @@ class PeerSession:
     @property
     def first_joined(self) -> float:
         """When the first of the present peers joined."""
-        return min((peer.joined for peer in self._peers.values()), default=0.0)
+        return next((peer.joined for peer in self._peers.values()), 0.0)
 
     async def serve(
         self, request: web.Request, socket: web.WebSocketResponse, receive: Callable[[str, str], None]
@@ -158,7 +159,7 @@ class PeerSession:
         await asyncio.gather(*closing, return_exceptions=True)
 
     def _enter(self, name: str, peer: SessionPeer) -> None:
-        if before := self._peers.get(name):
+        if before := self._peers.pop(name, None):
             before.abort()
         self._peers[name] = peer
         peer.sending = asyncio.get_running_loop().create_task(_send_all(peer))

@@ -59,7 +59,7 @@ class Desk:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "CHECK_EVERY", 0.001)
+    monkeypatch.setattr(publisher, "CHECK_LATE", 0.001)
     monkeypatch.setattr(publisher, "AHEAD_FROM", 1000)
 
 
