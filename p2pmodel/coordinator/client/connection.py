@@ -163,7 +163,8 @@ class CoordinatorConnection:
     async def run(self, state: PeerState) -> None:
         """Stay connected until cancelled, reconnecting after each failure; raises nothing.
 
-        `state` is sent when `changed()` was called, and at least every `HEARTBEAT` seconds.
+        `state` is sent when `changed()` was called, and as often as the coordinator says, by default every `HEARTBEAT`
+        seconds.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout)
         async with http_pool.session(self._http, timeout=limits, trace_configs=[_no_redirects()]) as session:
@@ -226,7 +227,7 @@ class CoordinatorConnection:
             await socket.send_str(state.message())
             await asyncio.sleep(LEAST_PAUSE)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT):
+                async with asyncio.timeout(HEARTBEAT * (self._message.heartbeats if self._message else 1)):
                     await self._state_changed.wait()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse, coordinator: Coordinator) -> None:

@@ -1,7 +1,8 @@
 """Messages about leases between a peer and its coordinator, as JSON text.
 
-A peer sends its `Demand` whenever it changes, and at least every `HEARTBEAT` seconds. The coordinator sends a
-`CoordinatorMessage` whenever that changes. Both are whole states, not differences: a lost or late message does no harm.
+A peer sends its `Demand` whenever it changes, and once a heartbeat, or every few as the coordinator says. The
+coordinator sends a `CoordinatorMessage` whenever that changes. Both are whole states, not differences: a lost or late
+message does no harm.
 """
 
 import base64
@@ -25,7 +26,9 @@ NGINX_UPGRADE = (
 )
 """What lets nginx pass on the WebSocket of a peer."""
 HEARTBEAT = 1.0
-"""Longest time between two messages of a peer, in seconds."""
+"""Seconds of a heartbeat."""
+MOST_HEARTBEATS = 3
+"""Most heartbeats between two messages of a peer: one without a message for five seconds counts as gone."""
 MOST_COMPLAINTS = 16
 """Complaints in one message; further ones are ignored."""
 MOST_UNREACHABLE = 16
@@ -41,9 +44,9 @@ class CoordinatorMessage:
     """A coordinator's message to one peer: its grant, and the seeders.
 
     `late`: other peers came before and have pieces, so this peer connects to them before it uses its grant.
-    `lost_source`: a seeder has just gone, and may come back. In an
-    assembly, `assembled` is the torrent's info-hash once it exists, `left` the number of pieces without a root, and
-    `partial_torrents` the info-hashes of the partial torrents.
+    `lost_source`: a seeder has just gone, and may come back. `heartbeats`: after so many a peer without news sends its
+    state again. In an assembly, `assembled` is the torrent's info-hash once it exists, `left` the number of pieces
+    without a root, and `partial_torrents` the info-hashes of the partial torrents.
     """
 
     grant: Grant
@@ -53,6 +56,7 @@ class CoordinatorMessage:
     left: int = 0
     partial_torrents: tuple[str, ...] = ()
     lost_source: bool = False
+    heartbeats: int = 1
 
 
 _MESSAGE, _GRANT, _CROSSING, _SOURCE, _DEMAND, _COMPLAINT = (
@@ -135,6 +139,7 @@ def parse_message(text: str) -> CoordinatorMessage:
             left=_count(plain.get("left", 0)),
             partial_torrents=tuple(map(_info_hash, plain.get("partial_torrents", ()))),
             lost_source=bool(plain.get("lost_source", False)),
+            heartbeats=min(max(_count(plain.get("heartbeats", 1)), 1), MOST_HEARTBEATS),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"the message holds no grant: {error!r}") from None

@@ -18,6 +18,7 @@ from p2pmodel.coordinator.leases.demand import Grant
 from p2pmodel.coordinator.leases.messages import (
     HEARTBEAT,
     MAX_MESSAGE,
+    MOST_HEARTBEATS,
     NGINX_UPGRADE,
     NO_UPGRADE,
     CoordinatorMessage,
@@ -31,6 +32,10 @@ GATHER = 0.01
 """Seconds in which messages of several peers are collected before anything is granted."""
 GATHER_A_PEER = 1e-6
 """Seconds more for each peer of the session: granting looks at all peers, 0.1 us each."""
+PEERS_A_HEARTBEAT = 2000
+"""Peers of a session that may send their state at each heartbeat: a message takes 0.2 ms of the coordinator."""
+SHORTER_BELOW = 0.75
+"""Share of the peers from which on the heartbeats were fewer, below which they are fewer again: some leave and join."""
 SEND_TIMEOUT = 5.0
 """Seconds in which a peer must take a message."""
 BURST = 5.0
@@ -79,6 +84,8 @@ class SessionUpdate:
     assembled: str = ""
     left: int = 0
     partial_torrents: tuple[str, ...] = ()
+    heartbeats: int = 1
+    """As in `CoordinatorMessage`."""
     expects_more: bool = False
     """Whether more peers are about to come: the only one is not told that it is alone."""
 
@@ -95,7 +102,15 @@ class SessionUpdate:
             self.left,
             self.partial_torrents,
             lost_source=self.lost_source,
+            heartbeats=self.heartbeats,
         )
+
+
+def heartbeats_of(peers: int, before: int = 1) -> int:
+    """After how many heartbeats each of `peers` sends its state; it was `before` when there were more or fewer."""
+    wanted = min(max(math.ceil(peers / PEERS_A_HEARTBEAT), 1), MOST_HEARTBEATS)
+    keeps = wanted < before and peers >= SHORTER_BELOW * PEERS_A_HEARTBEAT * (before - 1)
+    return before if keeps else wanted
 
 
 class PeerSession:
@@ -119,6 +134,7 @@ class PeerSession:
         self._peers: dict[str, SessionPeer] = {}
         """In the order in which they joined."""
         self._last_update: SessionUpdate | None = None
+        self._heartbeats = 1
         self._soon: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -194,7 +210,8 @@ class PeerSession:
     async def _grant(self) -> None:
         await asyncio.sleep(GATHER + GATHER_A_PEER * len(self._peers))
         self._soon = None
-        update = self._update()
+        self._heartbeats = heartbeats_of(len(self._peers), self._heartbeats)
+        update = replace(self._update(), heartbeats=self._heartbeats)
         as_before, self._last_update = update == self._last_update, update
         for name, grant in self._granting.grant(self._clock()).items():
             peer = self._peers.get(name)
@@ -248,7 +265,8 @@ def _same(one: CoordinatorMessage, other: CoordinatorMessage) -> bool:
     """
     grant = one.grant is other.grant or _essence(one.grant) == _essence(other.grant)
     assembly = (one.assembled, one.left, one.partial_torrents) == (other.assembled, other.left, other.partial_torrents)
-    return grant and assembly and one.late == other.late and one.sources == other.sources
+    same = (one.late, one.heartbeats) == (other.late, other.heartbeats)
+    return grant and assembly and same and one.sources == other.sources
 
 
 def _essence(grant: Grant) -> tuple[object, ...]:

@@ -1,9 +1,9 @@
 """What the leases of N nodes cost a real coordinator, and whether it keeps up with them.
 
 The coordinator is a process of its own, held to one core. This process holds the connections of all nodes, each from an
-address of its own, on another core where there is one. The nodes send their demand once a second, and at once when a
-leased piece has come, as nodes do. Nothing is downloaded: a seeder of --rate-mb is a queue that delivers the leased
-pieces one after the other, and what it has delivered is at all nodes.
+address of its own, on another core where there is one. The nodes send their demand as often as the coordinator says,
+and at once when a leased piece has come, as nodes do. Nothing is downloaded: a seeder of --rate-mb is a queue that
+delivers the leased pieces one after the other, and what it has delivered is at all nodes.
 
 Figures: the seconds until all pieces were delivered, as a multiple of the seconds that the seeder needs for them; the
 coordinator's CPU time as a share of that time, and for each message; its memory.

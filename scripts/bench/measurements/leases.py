@@ -82,6 +82,7 @@ class _Nodes:
         self._scarce = (1 << self._count) - 1
         self._want = 0
         self._known = (0, -1, "")
+        self._heartbeats = 1
         self._nodes: list[_Node] = []
         self._asked: deque[tuple[_Node, int]] = deque()
         self._came = asyncio.Event()
@@ -132,11 +133,11 @@ class _Nodes:
         return time.monotonic() - began
 
     async def _beat(self) -> None:
-        """Each node's message of every second."""
+        """Each node's message of every heartbeat, or of every few as the coordinator says."""
         due = time.monotonic()
         while True:
             for node in self._nodes:
-                due += HEARTBEAT / len(self._nodes)
+                due += HEARTBEAT * self._heartbeats / len(self._nodes)
                 if (early := due - time.monotonic()) > 0:
                     await asyncio.sleep(early)
                 await self._send(node)
@@ -159,7 +160,8 @@ class _Nodes:
 
     async def _read(self, node: _Node) -> None:
         async for message in node.socket:
-            pieces = set(parse_message(message.data).grant.pieces)
+            found = parse_message(message.data)
+            pieces, self._heartbeats = set(found.grant.pieces), found.heartbeats
             self._asked.extend((node, piece) for piece in sorted(pieces - node.leased) if self._scarce >> piece & 1)
             node.leased |= pieces
             self._came.set()

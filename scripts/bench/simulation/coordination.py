@@ -9,7 +9,7 @@ from p2pmodel.coordinator.client.connection import LEAST_PAUSE
 from p2pmodel.coordinator.leases.crossings import ZonedLeases
 from p2pmodel.coordinator.leases.demand import Demand, Grant
 from p2pmodel.coordinator.leases.messages import HEARTBEAT
-from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER
+from p2pmodel.coordinator.server.sessions import GATHER, GATHER_A_PEER, heartbeats_of
 from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.pace import Rate
 from p2pmodel.node.fetch.pieces.lease_strategy import AHEAD, MOST_LEASED
@@ -130,7 +130,7 @@ class Coordination:
         self.cost.tell_seconds += time.process_time() - began
         self.cost.tells += 1
         peer.sent = now
-        peer.next_message = now + HEARTBEAT
+        peer.next_message = now + HEARTBEAT * heartbeats_of(len(self._peers))
         heapq.heappush(self._due, (peer.next_message, node))
         self._grant_soon(now)
 

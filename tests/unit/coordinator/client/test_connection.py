@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -167,6 +168,20 @@ async def test_it_sends_heartbeats_and_sends_changes_at_once(monkeypatch: pytest
         client.lacks = 2
         client.connection.changed()
         await client.until(lambda: scarce[-1] == 2, f"news: {scarce}")
+
+
+async def test_it_sends_heartbeats_as_often_as_the_coordinator_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEARTBEAT", 0.3)
+    came: list[float] = []
+
+    async def listen(socket: web.WebSocketResponse, _request: web.Request) -> None:
+        async for _message in socket:
+            came.append(asyncio.get_running_loop().time())
+            await socket.send_str(message_text(CoordinatorMessage(Grant(), heartbeats=3)))
+
+    async with serving_sockets(listen) as url, Client(url).running() as client:
+        await client.until(lambda: len(came) >= 3, f"a heartbeat: {came}")
+    assert min(late - early for early, late in itertools.pairwise(came[1:])) > 0.7
 
 
 async def test_its_id_stays_the_same_over_connections() -> None:

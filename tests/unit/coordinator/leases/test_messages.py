@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 
 from p2pmodel.coordinator.leases.demand import Complaint, Demand, Grant
 from p2pmodel.coordinator.leases.messages import (
+    HEARTBEAT,
     MAX_MESSAGE,
     MOST_COMPLAINTS,
+    MOST_HEARTBEATS,
     CoordinatorMessage,
     demand_text,
     message_text,
     parse_demand,
     parse_message,
 )
+from p2pmodel.coordinator.leases.peer import SILENCE
 from p2pmodel.coordinator.tracker.sources import Source
 from p2pmodel.errors import InvalidInput
 
@@ -35,7 +38,9 @@ GRANTS = st.builds(
     Grant, pieces=st.lists(NUMBERS).map(tuple), peers=NUMBERS, origin_bytes=NUMBERS, refused=st.booleans()
 )
 SOURCES = st.lists(st.builds(Source, st.text(), st.text(), st.text(), st.text())).map(tuple)
-MESSAGES = st.builds(CoordinatorMessage, GRANTS, SOURCES, late=st.booleans())
+MESSAGES = st.builds(
+    CoordinatorMessage, GRANTS, SOURCES, late=st.booleans(), heartbeats=st.integers(1, MOST_HEARTBEATS)
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -50,6 +55,15 @@ def test_a_demand_survives(demand: Demand) -> None:
 @given(MESSAGES)
 def test_a_message_survives(message: CoordinatorMessage) -> None:
     assert parse_message(message_text(message)) == message
+
+
+@pytest.mark.parametrize(("said", "taken"), [(None, 1), (0, 1), (2, 2), (10**9, MOST_HEARTBEATS)])
+def test_a_peer_is_never_told_to_be_silent_for_so_long_that_it_counts_as_gone(said: int | None, taken: int) -> None:
+    plain = json.loads(message_text(CoordinatorMessage(Grant()))) | {"heartbeats": said}
+    if said is None:  # a coordinator of an earlier version
+        del plain["heartbeats"]
+    assert parse_message(json.dumps(plain)).heartbeats == taken
+    assert MOST_HEARTBEATS * HEARTBEAT < SILENCE
 
 
 def test_a_demand_of_the_largest_torrent_fits() -> None:
