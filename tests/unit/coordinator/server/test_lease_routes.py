@@ -188,6 +188,17 @@ async def test_a_change_of_the_peer_count_alone_sends_no_message() -> None:
         assert (await one.next_message()).grant.pieces == ()
 
 
+async def test_many_peers_are_told_to_send_their_state_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "PEERS_A_HEARTBEAT", 1)
+    async with coordinator() as rig, rig.peer(peer="a") as first:
+        await first.update(0)
+        assert (await first.granted(0)).heartbeats == 1
+        async with rig.peer(peer="b") as second:
+            await second.update(1)
+            assert (await second.granted(1)).heartbeats == 2
+            await first.until(lambda answer: answer.heartbeats == 2)
+
+
 async def test_a_token_is_needed() -> None:
     async with coordinator(TOKEN) as rig:
         assert await rig.refused(f"/leases/{HASH}") == (401, "this coordinator requires its token")
