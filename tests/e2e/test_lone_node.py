@@ -1,6 +1,7 @@
 """A node that is alone with a seeder, in real processes: the engine downloads over HTTP, until others come."""
 
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,54 @@ def test_a_download_limit_holds(nodes: Nodes, model: Path) -> None:
     where = (REPO, "--coordinator", url, "--endpoint", NOWHERE, "--download-limit", str(RATE))
     done = check(model, nodes.fetch("peer", *where, address="127.0.0.11"))
     assert float(str(done["download_seconds"])) > 0.9 * SIZE / RATE
+
+
+WHOLE = {"model-1.safetensors": 90_000_000, "model-2.safetensors": 70_000_000, "config.json": 20}
+"""Files that are large enough to be downloaded whole."""
+WHOLE_SIZE = sum(WHOLE.values())
+
+
+@pytest.fixture
+def large_model(tmp_path: Path) -> Path:
+    source = tmp_path / "large"
+    source.mkdir()
+    for name, size in WHOLE.items():
+        (source / name).write_bytes(random.Random(name).randbytes(size))
+    return source
+
+
+def test_large_files_come_whole(nodes: Nodes, large_model: Path) -> None:
+    seeder = seed(nodes, large_model)
+    url = str(seeder.ready()["coordinator"])
+    peer = nodes.fetch("peer", REPO, "--coordinator", url, "--endpoint", NOWHERE, address="127.0.0.11")
+    assert check(large_model, peer)["from_peers"] == WHOLE_SIZE
+    last = peer.progress()
+    assert last["from_seeders"] == last["done"] > WHOLE_SIZE / 2
+    eventually(lambda: seeder.progress().get("uploaded", 0) >= WHOLE_SIZE, PATIENCE, lambda: str(seeder.progress()))
+    assert seeder.progress()["uploaded"] == WHOLE_SIZE
+
+
+def test_killed_in_the_midst_of_large_files_it_asks_for_the_rest(nodes: Nodes, large_model: Path) -> None:
+    seeder = seed(nodes, large_model, "--upload-limit", "40000000")
+    where = (REPO, "--coordinator", str(seeder.ready()["coordinator"]), "--endpoint", NOWHERE)
+    peer = nodes.fetch("peer", *where, address="127.0.0.11")
+    eventually(lambda: peer.progress().get("done", 0) > WHOLE_SIZE / 3, PATIENCE, lambda: str(peer.progress()))
+    peer.stop(signal.SIGKILL)
+    peer = nodes.fetch("peer", *where, address="127.0.0.11")
+    done = check(large_model, peer)
+    assert done["from_cache"] > WHOLE_SIZE / 4, "what it had came again"
+    assert done["from_cache"] + done["from_peers"] == WHOLE_SIZE
+
+
+def test_a_node_that_comes_while_large_files_arrive_gets_pieces_of_them(nodes: Nodes, large_model: Path) -> None:
+    seeder = seed(nodes, large_model, "--upload-limit", "12000000")
+    where = (REPO, "--coordinator", str(seeder.ready()["coordinator"]), "--endpoint", NOWHERE, "--seed-time", "60")
+    first = nodes.fetch("first", *where, address="127.0.0.11")
+    eventually(lambda: first.progress().get("done", 0) > WHOLE_SIZE / 6, PATIENCE, lambda: str(first.progress()))
+    second = nodes.fetch("second", *where, address="127.0.0.12")
+    for peer in (first, second):
+        assert check(large_model, peer)["from_peers"] == WHOLE_SIZE
+    assert WHOLE_SIZE / 20 < second.progress()["from_seeders"] < WHOLE_SIZE
+    for running in (first, second, seeder):
+        running.stop()
+    assert seeder.progress()["uploaded"] < 1.3 * WHOLE_SIZE

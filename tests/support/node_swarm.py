@@ -14,6 +14,7 @@ from p2pmodel.node.fetch.plan import DownloadPlan
 from p2pmodel.node.reporter import Progress, Reporter
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.cache import HubCache
+from p2pmodel.store.growing_file import GrowingFiles
 from p2pmodel.swarm.engine import AddTorrent, EngineSettings
 from p2pmodel.swarm.memory.engine import MemoryEngine, MemoryNetwork
 from p2pmodel.swarm.metainfo import Metainfo
@@ -107,6 +108,7 @@ class Swarm:
         stall_timeout: float = 1.0,
         coordinators: tuple[str, ...] = (),
         pace: Pace | None = None,
+        growing: GrowingFiles | None = None,
     ) -> Download:
         if peer_timeout is None:
             peer_timeout = LEASES_DELIVER if coordinators else 0.1
@@ -122,7 +124,7 @@ class Swarm:
             pace=pace,
         )
         repo = (cache or self.cache()).repo(self.metainfo.manifest.repo)
-        return Download(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter)
+        return Download(plan, engine=engine, repo=repo, origin=origin, reporter=self.heard.reporter, growing=growing)
 
     def published(self, cache: HubCache | None = None) -> dict[str, bytes]:
         """The contents of the snapshot `main` in the cache, by path; empty without one."""

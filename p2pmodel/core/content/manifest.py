@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from p2pmodel.core.content.names import COMMIT, RepoId, printable
 from p2pmodel.errors import IntegrityError
@@ -75,6 +76,10 @@ class Manifest:
     commit: str
     files: tuple[ManifestFile, ...]
     private: bool = False
+
+    def hub_path(self, path: str) -> str:
+        """The path of a file below the URL of a hub or mirror: /{repo}/resolve/{commit}/{path}."""
+        return f"/{self.repo}/resolve/{self.commit}/{quote(path)}"
 
     def __post_init__(self) -> None:
         if not COMMIT.fullmatch(self.commit):

@@ -14,24 +14,20 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, suppress
-from functools import partial
+from contextlib import suppress
 from typing import Any, Protocol
 
 from p2pmodel.core import notes
 from p2pmodel.core.network.connections import PeerConnection, joined
 from p2pmodel.core.progress.progress import cut_off
-from p2pmodel.core.tasks import Start, in_the_end, in_thread
+from p2pmodel.core.tasks import Start, in_the_end
 from p2pmodel.errors import Unavailable, WrongTorrent
-from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
 from p2pmodel.node.fetch.disputes import DisputedFile, Disputes
-from p2pmodel.node.fetch.join import keep_order, own_pieces, torrent_request
-from p2pmodel.node.fetch.pieces.block_pull import BlockPull, planned_blocks
-from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.piece_order import keep_order
+from p2pmodel.node.fetch.pieces.block_pull import BlockPull
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
-from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
-from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
+from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanStrategy
 from p2pmodel.node.fetch.pieces.readable_files import ReadableFiles
 from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.pieces.stats import PieceSource
@@ -42,11 +38,9 @@ from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import Phase
 from p2pmodel.node.snapshot.inventory import Inventory
 from p2pmodel.node.snapshot.piece_checks import PieceChecks
-from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.node.trouble import PeerTrouble
 from p2pmodel.origin.origin import Origin
 from p2pmodel.store.file_links import FileLinks
-from p2pmodel.store.publish import check_publish_space
 from p2pmodel.swarm.engine import (
     DiskFailed,
     Event,
@@ -191,7 +185,7 @@ class Attempt:
 
     def received_over_http(self) -> int:
         """Bytes that mirrors and seeders have sent to this attempt."""
-        return _received_over_http(self._context.origin, self._seeders, self._leases)
+        return received_over_http(self._context.origin, self._seeders, self._leases)
 
     @property
     def exception(self) -> str:
@@ -327,74 +321,6 @@ class Attempt:
         return self._disputes.due(suspected, self._feed.requested_files, time.monotonic(), at_once=at_once)
 
 
-async def join(
-    context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start, *, headers_first: bool = False
-) -> Attempt:
-    """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection.
-    `headers_first`: for headers alone, if more could be found in older revisions with them."""
-    plan, stats = context.plan, context.stats
-    stats.begin_check()
-    observer.enter("checking")
-    inventory = await own_pieces(context)
-    only = plan.pieces if plan.pieces is not None else (inventory.headers if headers_first else None) or None
-    late = (inventory.have - inventory.reused) & stats.missing  # came while an earlier attempt ended; mostly from peers
-    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged | late, only=only)
-    stats.verified = set(inventory.complete & plan.files)
-    files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
-    await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
-    places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
-    async with AsyncExitStack() as undo:
-        membership = await become_member(context)
-        undo.push_async_callback(lambda: in_the_end(membership.close()))
-        leases = await ask_for_leases(context, seeders, start, membership)
-        undo.push_async_callback(lambda: in_the_end(leases.close()))
-        links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
-        undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
-        request = torrent_request(context, inventory, links, only, leases)
-        torrent = await membership.add(context.engine, request)
-        undo.pop_all()
-    # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
-    orphans = _orphans(context, torrent)
-    mean_piece = context.metainfo.manifest.total_size / max(context.metainfo.layout.piece_count, 1)
-    feed = PieceFeed(
-        torrent,
-        context.metainfo,
-        stats.missing,
-        origin=context.origin,
-        seeders=None if isinstance(leases, NoLeases) else seeders,
-        orphans=orphans,
-        leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
-        clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
-        received=lambda: _received_over_http(context.origin, seeders, leases),
-        origin_bytes=stats.size(plan.mirrored),
-        on_bad_piece=leases.complain_of_seeders,
-        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, inventory.have),
-        http_only=lambda: membership.http_only,
-    )
-    context.record.begin(inventory.have)
-    leases.hold(torrent, feed, durable=lambda: context.record.durable, path_of=links.path)
-    return Attempt(
-        context,
-        observer,
-        torrent=torrent,
-        inventory=inventory,
-        links=links,
-        feed=feed,
-        orphans=orphans,
-        leases=leases,
-        seeders=seeders,
-        membership=membership,
-        blocks=planned_blocks(context, inventory, None if isinstance(leases, NoLeases) else seeders, leases),
-        only=only,
-    )
-
-
-def _orphans(context: DownloadContext, torrent: SwarmTorrent) -> OrphanStrategy:
-    rules = OrphanRules(grace=context.plan.peer_timeout, limit=context.plan.mirror_pieces)
-    count = context.metainfo.layout.piece_count
-    return OrphanStrategy(torrent, OrphanPieces(count, context.engine.peer_id, rules, time.monotonic()))
-
-
-def _received_over_http(origin: Origin | None, seeders: Seeders, leases: Leaseholder | NoLeases) -> int:
+def received_over_http(origin: Origin | None, seeders: Seeders, leases: Leaseholder | NoLeases) -> int:
     zones = leases.zones.received if leases.zones else 0
     return seeders.received + zones + (sum(origin.bytes_by_mirror.values()) if origin else 0)

@@ -7,8 +7,8 @@ from p2pmodel.coordinator.leases.demand import Demand
 from p2pmodel.coordinator.leases.messages import lease_path
 from p2pmodel.core.content.bitfield import bits_of
 from p2pmodel.core.tasks import Start, in_the_end
+from p2pmodel.node.fetch.lone.web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
-from p2pmodel.node.fetch.pieces.lone_web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership

@@ -17,7 +17,8 @@ from p2pmodel.core.network.connections import PeerConnection
 from p2pmodel.core.pace import Rate
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import LocalResource
-from p2pmodel.node.fetch.attempt import Attempt, join
+from p2pmodel.node.fetch.attempt import Attempt
+from p2pmodel.node.fetch.join import join
 from p2pmodel.node.fetch.pieces.block_pull import blocks_size
 from p2pmodel.node.fetch.pieces.have_record import HaveRecord
 from p2pmodel.node.fetch.pieces.leaseholder import Crowded
@@ -84,6 +85,8 @@ class Download:
         self._web_seed = web_seed
         self._offer: WebSeedOffer | None = None
         self._attempt: Attempt | None = None
+        self._seeders: Seeders | None = None
+        """Those of the attempt, also of one that begins."""
         self._phase: Phase = "checking"
         self._http_rate = Rate()
         self._over_http = 0
@@ -187,8 +190,10 @@ class Download:
         )
 
     async def connections(self) -> tuple[PeerConnection, ...]:
-        """The seeders that pieces are pulled from, and the connected peers."""
-        return await self._attempt.connections() if self._attempt else ()
+        """The seeders that bytes are pulled from, and the connected peers."""
+        if self._attempt is not None:
+            return await self._attempt.connections()
+        return self._seeders.connections() if self._seeders else ()
 
     def enter(self, phase: Phase) -> None:
         """The attempt has reached `phase`; satisfies `PhaseObserver`."""
@@ -207,6 +212,7 @@ class Download:
             ) as seeders,
             companions() as start,
         ):
+            self._seeders, self._over_http = seeders, 0
             start(self._report())
             self._attempt = await join(self._context, self, seeders, start, headers_first=headers_first)
             self._over_http = self._attempt.received_over_http()
@@ -266,9 +272,9 @@ class Download:
             await asyncio.sleep(every)
 
     def _measure_http(self) -> None:
-        if self._attempt is None or not self._stats.unfinished:
+        if self._seeders is None or not self._stats.unfinished:
             return
-        received = self._attempt.received_over_http()
+        received = self._attempt.received_over_http() if self._attempt else self._seeders.received
         self._http_rate.add(max(0, received - self._over_http))
         self._over_http = received
 

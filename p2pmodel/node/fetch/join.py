@@ -1,22 +1,37 @@
-"""How a download joins the swarm: the pieces that this node has, the request to the engine, the order of pieces."""
+"""How a download joins the swarm: the pieces that this node has, leases, and the request to the engine."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from contextlib import AsyncExitStack
+from functools import partial
 
 from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.core import notes
 from p2pmodel.core.sizes import human
+from p2pmodel.core.tasks import Start, in_the_end, in_thread
+from p2pmodel.node.fetch.attempt import Attempt, PhaseObserver, received_over_http
+from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
+from p2pmodel.node.fetch.lone.files import LoneFiles
+from p2pmodel.node.fetch.pieces.block_pull import planned_blocks
+from p2pmodel.node.fetch.pieces.delivery_clock import DeliveryClock
+from p2pmodel.node.fetch.pieces.feed import PieceFeed
+from p2pmodel.node.fetch.pieces.lease_strategy import LeaseStrategy
 from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
+from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
+from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.plan import DownloadContext
 from p2pmodel.node.reporter import stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
+from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
 from p2pmodel.store.file_links import FileLinks
+from p2pmodel.store.publish import check_publish_space
 from p2pmodel.swarm.engine import AddTorrent, SwarmTorrent
 
 
-async def own_pieces(context: DownloadContext) -> Inventory:
-    """The pieces that are here: staged, in blobs, or in other revisions, which is noted."""
-    known = await context.known_pieces()
+async def own_pieces(context: DownloadContext, found_before: frozenset[int] = frozenset()) -> Inventory:
+    """The pieces that are here: staged, in blobs, or in other revisions, which is noted. `found_before` are not checked
+    again."""
+    known = await context.known_pieces() | found_before
     with stoppable(context.stats.count_checked) as count:
         found = await asyncio.to_thread(
             take_inventory, context.repo, context.metainfo, known=known, wanted=context.plan.files, on_bytes=count
@@ -51,24 +66,96 @@ def torrent_request(
     )
 
 
-ORDER_CHECK_EVERY = 0.2
-ALONE_FOR = 0.4
-"""Seconds without another downloader after which pieces are requested in order. Peers that start together are connected
-by then; what they ask of the one seeder before that should differ."""
+async def join(
+    context: DownloadContext, observer: PhaseObserver, seeders: Seeders, start: Start, *, headers_first: bool = False
+) -> Attempt:
+    """Check which pieces are here, ask for leases, and join the swarm. `start` keeps the coordinator connection.
+    `headers_first`: for headers alone, if more could be found in older revisions with them."""
+    plan, stats = context.plan, context.stats
+    stats.begin_check()
+    observer.enter("checking")
+    inventory = await own_pieces(context)
+    only = plan.pieces if plan.pieces is not None else (inventory.headers if headers_first else None) or None
+    _begin(context, inventory, only)
+    files = [context.metainfo.manifest.files[index] for index in sorted(plan.files)]
+    await asyncio.to_thread(check_publish_space, context.repo, stats.size(stats.missing), files)
+    async with AsyncExitStack() as undo:
+        membership = await become_member(context)
+        undo.push_async_callback(lambda: in_the_end(membership.close()))
+        leases = await ask_for_leases(context, seeders, start, membership)
+        undo.push_async_callback(lambda: in_the_end(leases.close()))
+        if only is None and leases.peers == 1:
+            inventory = await _alone(context, observer, inventory, seeders, leases)
+        places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
+        links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
+        undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
+        request = torrent_request(context, inventory, links, only, leases)
+        torrent = await membership.add(context.engine, request)
+        undo.pop_all()
+    # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
+    orphans = _orphans(context, torrent)
+    mean_piece = context.metainfo.manifest.total_size / max(context.metainfo.layout.piece_count, 1)
+    feed = PieceFeed(
+        torrent,
+        context.metainfo,
+        stats.missing,
+        origin=context.origin,
+        seeders=None if isinstance(leases, NoLeases) else seeders,
+        orphans=orphans,
+        leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
+        clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
+        received=lambda: received_over_http(context.origin, seeders, leases),
+        origin_bytes=stats.size(plan.mirrored),
+        on_bad_piece=leases.complain_of_seeders,
+        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, inventory.have),
+        http_only=lambda: membership.http_only,
+    )
+    context.record.begin(inventory.have)
+    leases.hold(torrent, feed, durable=lambda: context.record.durable, path_of=links.path)
+    return Attempt(
+        context,
+        observer,
+        torrent=torrent,
+        inventory=inventory,
+        links=links,
+        feed=feed,
+        orphans=orphans,
+        leases=leases,
+        seeders=seeders,
+        membership=membership,
+        blocks=planned_blocks(context, inventory, None if isinstance(leases, NoLeases) else seeders, leases),
+        only=only,
+    )
 
 
-async def keep_order(torrent: SwarmTorrent, *, has_web_seeds: Callable[[], bool]) -> None:
-    """Until cancelled, request pieces in order while all peers are seeds, or web seeds are used, and rarest first while
-    others download.
+def _begin(context: DownloadContext, inventory: Inventory, only: frozenset[int] | None) -> None:
+    """Count the pieces of `inventory` as here, and `only` some of the others (None: all) as missing."""
+    plan, stats = context.plan, context.stats
+    late = (inventory.have - inventory.reused) & stats.missing  # came while an earlier attempt ended; mostly from peers
+    stats.begin(inventory.have, mirrored=plan.mirrored, exchanged=plan.exchanged | late, only=only)
+    stats.verified = set(inventory.complete & plan.files)
 
-    In order, files become whole one after another, and are hashed and written while the rest arrives. But where several
-    nodes download together, one order for all of them leaves no peer with a piece that another lacks.
-    """
-    alone, in_order = 0.0, False
-    while True:
-        if in_order != (has_web_seeds() or alone >= ALONE_FOR):
-            in_order = not in_order
-            torrent.set_sequential(in_order)
-        await asyncio.sleep(ORDER_CHECK_EVERY)
-        status = torrent.status()
-        alone = alone + ORDER_CHECK_EVERY if 0 < status.peers == status.seeds else 0.0
+
+async def _alone(
+    context: DownloadContext,
+    observer: PhaseObserver,
+    inventory: Inventory,
+    seeders: Seeders,
+    leases: Leaseholder | NoLeases,
+) -> Inventory:
+    """Download large files from the seeders while this node is alone; the inventory after that."""
+    sources = seeders.file_sources(context.plan.zone.name)
+    files = LoneFiles(context, inventory, seeders, sources, peers=lambda: leases.peers)
+    if not files.worth_it:
+        return inventory
+    observer.enter("downloading")
+    await files.run()
+    inventory = await own_pieces(context, inventory.have)
+    _begin(context, inventory, None)
+    return inventory
+
+
+def _orphans(context: DownloadContext, torrent: SwarmTorrent) -> OrphanStrategy:
+    rules = OrphanRules(grace=context.plan.peer_timeout, limit=context.plan.mirror_pieces)
+    count = context.metainfo.layout.piece_count
+    return OrphanStrategy(torrent, OrphanPieces(count, context.engine.peer_id, rules, time.monotonic()))

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from aiohttp import BasicAuth
 from pydantic import ConfigDict
@@ -158,8 +157,7 @@ class Mirror:
 
     def url(self, manifest: Manifest, path: str) -> URL:
         """Address of a file of the snapshot: {endpoint}/{repo}/resolve/{commit}/{path}."""
-        endpoint = self.settings.endpoint
-        return URL(f"{endpoint}/{manifest.repo}/resolve/{manifest.commit}/{quote(path)}", encoded=True)
+        return URL(self.settings.endpoint + manifest.hub_path(path), encoded=True)
 
     @property
     def base(self) -> str:

@@ -102,6 +102,13 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset` of an open file."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
 def sync(path: Path) -> None:
     """Sync a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

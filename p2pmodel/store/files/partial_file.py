@@ -22,6 +22,7 @@ from p2pmodel.core.content.manifest import ManifestFile
 from p2pmodel.core.content.merkle import FileTree
 from p2pmodel.errors import LocalResource
 from p2pmodel.os_errors import naming, translated
+from p2pmodel.store.files.disk import write_all
 from p2pmodel.store.files.folder import open_regular
 from p2pmodel.store.files.hashing import StreamingHasher
 from p2pmodel.store.files.range_set import RangeSet, read_record, record_path, write_record
@@ -187,7 +188,7 @@ class PartialFile:
             view = memoryview(data)
             with naming(self.path):
                 for start, stop in wanted:
-                    _write_all(self._descriptor, view[start - offset : stop - offset], start)
+                    write_all(self._descriptor, view[start - offset : stop - offset], start)
                     written += 1
         finally:
             self._settle(wanted[:written], wanted[written:])
@@ -297,9 +298,3 @@ def recorded(path: Path, file: ManifestFile) -> list[tuple[int, int]]:
         return list(read_record(path, file, path.stat().st_size))
     except FileNotFoundError:
         return []
-
-
-def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)

@@ -24,8 +24,9 @@ from p2pmodel.core.pace import Pace
 from p2pmodel.errors import Unavailable
 from p2pmodel.http.server import serving
 from p2pmodel.node.fetch.download import Download
+from p2pmodel.node.fetch.lone import web_seeds
 from p2pmodel.node.fetch.pieces import feed as piece_feed
-from p2pmodel.node.fetch.pieces import lease_strategy, leaseholder, lone_web_seeds, seeders
+from p2pmodel.node.fetch.pieces import lease_strategy, leaseholder, seeders
 from p2pmodel.origin.origin import Origin
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
@@ -43,7 +44,7 @@ def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
     monkeypatch.setattr(connection, "HEARTBEAT", 0.1)
     monkeypatch.setattr(leaseholder, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(seeders, "PATIENCE", 0.5)
-    monkeypatch.setattr(lone_web_seeds, "SILENCE", 0.3)
+    monkeypatch.setattr(web_seeds, "SILENCE", 0.3)
     return Swarm(tmp_path)
 
 

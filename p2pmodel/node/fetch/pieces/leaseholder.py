@@ -20,9 +20,9 @@ from p2pmodel.core.network.addresses import ListenAddress
 from p2pmodel.core.network.egress import Egress
 from p2pmodel.core.tasks import companions
 from p2pmodel.errors import InvalidInput
+from p2pmodel.node.fetch.lone.web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.feed import PieceFeed
 from p2pmodel.node.fetch.pieces.feed_ports import NOWHERE
-from p2pmodel.node.fetch.pieces.lone_web_seeds import LoneWebSeeds
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import SwarmTorrent, WebSeeds
 
@@ -101,9 +101,14 @@ class Leaseholder:
             return "crossing"
         return "leaseholder" if self.shuns_seeders else ""
 
+    @property
+    def peers(self) -> int:
+        """Peers that download, this one included, as the coordinator last said; 0 without a coordinator."""
+        return self._connection.peers
+
     def first_web_seeds(self) -> WebSeeds:
         """Those to join the swarm with: none, unless this node is alone."""
-        return self._web_seeds.at_first(wanted=self._connection.peers == 1) if self._web_seeds else WebSeeds()
+        return self._web_seeds.at_first(wanted=self.peers == 1) if self._web_seeds else WebSeeds()
 
     def arrived(self, piece: int) -> None:
         """Note that a piece has come. The coordinator is informed of the pieces that it had leased to this node."""
@@ -277,6 +282,7 @@ class NoLeases:
     """Stands for a `Leaseholder` where nothing is missing or no coordinator is configured."""
 
     role: Role = ""
+    peers = 0
     zones = None
     has_web_seeds = False
 

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from p2pmodel.core.network.egress import PUBLIC, Egress
 from p2pmodel.core.pace import Pace, Rate
 from p2pmodel.errors import NotFound, P2PModelError, Unavailable
 from p2pmodel.http_pool import HttpPool
+from p2pmodel.node.fetch.lone.file import FileSource
 from p2pmodel.node.fetch.pieces.late_seeders import LateSeeders
 from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
 from p2pmodel.origin.origin import Origin
@@ -93,6 +95,8 @@ class Seeders:
         """Whether the coordinator lists none, since it has lost them."""
         self._late = LateSeeders()
         self._seen: Counter[str] = Counter()
+        self._of_files: Counter[str] = Counter()
+        """By name: bytes of whole files."""
         self._rates: defaultdict[str, Rate] = defaultdict(Rate)
         """By name: bytes received until the last look, and the recent rate."""
 
@@ -121,12 +125,27 @@ class Seeders:
     def web_seeds(self, manifest: Manifest, zone: str) -> WebSeeds:
         """Those that an engine can download `manifest` from as web seeds: in `zone`, if this node has one, over plain
         HTTP, and at addresses that can be judged without DNS."""
-        if self._tls is not None or not self.usable:
-            return WebSeeds()
-        fit = [each for each in self._known if zone in ("", each.zone) and _fits_engine(each)]
+        fit = self._plain(zone)
         egress = min((each.egress for each in fit), key=repr, default=PUBLIC)
         urls = sorted(webseed_url(_with_token(each), manifest) for each in fit if each.egress == egress)
         return WebSeeds(tuple(urls), egress)
+
+    def file_sources(self, zone: str) -> tuple[FileSource, ...]:
+        """Those that whole files can be downloaded from in threads: as `web_seeds`. Another first one for each node."""
+        plain = sorted(self._plain(zone), key=self._turn)
+        return tuple(FileSource(_name(each), each.url, each.token) for each in plain)
+
+    def _plain(self, zone: str) -> list[Endpoint]:
+        if self._tls is not None or not self.usable:
+            return []
+        return [each for each in self._known if zone in ("", each.zone) and _fits_plain_http(each)]
+
+    def count_file_bytes(self, name: str, count: int) -> None:
+        """`count` bytes came from the seeder `name`, past `read`."""
+        self._of_files[name] += count
+        self._rates[name].add(count)
+        if self._pace is not None:
+            self._pace.take(count)
 
     async def update(self, endpoints: Sequence[Endpoint], *, lost: bool = False) -> None:
         """Replace the seeders. `lost`: the coordinator has lost one that may come back.
@@ -245,7 +264,7 @@ class Seeders:
             "seeder",
             zone=self._zones[name],
             download_rate=self._rates[name].value(),
-            downloaded=self._seen[name],
+            downloaded=self._seen[name] + self._of_files[name],
         )
 
     def _look(self, origin: Origin) -> None:
@@ -259,19 +278,24 @@ class Seeders:
     @property
     def received(self) -> int:
         """Bytes from all seeders so far."""
-        return sum(count for origin in self._origins for count in origin.bytes_by_mirror.values())
+        read = sum(count for origin in self._origins for count in origin.bytes_by_mirror.values())
+        return read + self._of_files.total()
 
     def bytes_from_outside(self, zone: str) -> int:
         """Bytes from seeders of other zones."""
-        counts = (entry for origin in self._origins for entry in origin.bytes_by_mirror.items())
+        read = (entry for origin in self._origins for entry in origin.bytes_by_mirror.items())
+        counts = chain(read, self._of_files.items())
         return sum(count for name, count in counts if self._zones[name] != zone)
 
     @property
     def _origins(self) -> list[Origin]:
         return [*self._before, self._origin] if self._origin else []
 
+    def _turn(self, endpoint: Endpoint) -> int:
+        """Its place in the order in which this node asks seeders."""
+        return int.from_bytes(hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()[:4], "big")
+
     def _mirror(self, endpoint: Endpoint) -> MirrorSettings:
-        turn = hashlib.sha256(f"{self._identity} {endpoint.url}".encode()).digest()
         return DiscoveredMirror.model_validate(
             {
                 "egress": endpoint.egress,
@@ -279,7 +303,7 @@ class Seeders:
                 "name": _name(endpoint),
                 "endpoint": endpoint.url,
                 "token": endpoint.token or None,
-                "priority": int.from_bytes(turn[:4], "big"),
+                "priority": self._turn(endpoint),
                 "max_connections": MAX_CONNECTIONS,
                 "ca_file": self._files.ca_file,
                 "certificate": self._files.certificate,
@@ -297,9 +321,10 @@ def _askable(endpoint: Endpoint) -> bool:
     return False
 
 
-def _fits_engine(endpoint: Endpoint) -> bool:
-    """Whether an engine can be given its URL: libtorrent checks no certificate of an authority of ours, resolves names
-    by itself, and takes a token as a password in the URL alone."""
+def _fits_plain_http(endpoint: Endpoint) -> bool:
+    """Whether its address can be judged without DNS, over plain HTTP. An engine can be given no others: libtorrent
+    checks no certificate of an authority of ours, resolves names by itself, and takes a token as a password in the URL
+    alone."""
     parts = urlsplit(endpoint.url)
     host = parts.hostname or ""
     judged = endpoint.egress.names(host) or not endpoint.egress.refusal(host)  # which refuses other names

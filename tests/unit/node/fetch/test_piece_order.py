@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from p2pmodel.node.fetch import join
-from p2pmodel.node.fetch.join import keep_order
+from p2pmodel.node.fetch import piece_order
+from p2pmodel.node.fetch.piece_order import keep_order
 
 
 @dataclass
@@ -44,8 +44,8 @@ async def play(*scene: Status, web_seeds: Sequence[bool] = ()) -> list[tuple[int
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "ORDER_CHECK_EVERY", 2**-10)
-    monkeypatch.setattr(join, "ALONE_FOR", 3 * 2**-10)
+    monkeypatch.setattr(piece_order, "ORDER_CHECK_EVERY", 2**-10)
+    monkeypatch.setattr(piece_order, "ALONE_FOR", 3 * 2**-10)
 
 
 ALONE, TOGETHER, NO_PEERS = Status(1, 1), Status(2, 1), Status()

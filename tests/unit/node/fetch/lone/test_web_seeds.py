@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from p2pmodel.core.network.egress import PUBLIC
-from p2pmodel.node.fetch.pieces.lone_web_seeds import SILENCE, LoneWebSeeds
+from p2pmodel.node.fetch.lone.web_seeds import SILENCE, LoneWebSeeds
 from p2pmodel.swarm.engine import WebSeeds
 
 SEEDS = WebSeeds(("http://p2pmodel:secret@10.0.0.1:6969/source/org/model/resolve/",))
