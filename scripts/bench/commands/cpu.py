@@ -1,7 +1,8 @@
 """CPU-seconds a GB: one seeder and one fetcher on loopback, with all files on a RAM disk.
 
-fetch       `p2pmodel fetch` from one `p2pmodel seed`, through the swarm
+fetch       `p2pmodel fetch` from one `p2pmodel seed`: large files whole, over HTTP, since it is alone
 before      the same pair of another checkout, with --before
+swarm       the same pair in the swarm, as where several nodes download
 signed      the same pair with `trust.file_hashes = "unless_signed"` and a signature: no second hash of each file
 libtorrent  a plain libtorrent client from another one, with its default settings, over TCP alone
 hf          `hf download` from the mirror that the seeder was filled from (checks sizes, no hashes)
@@ -17,7 +18,7 @@ rounds' own ratios.
 
 The threads of `p2pmodel` are read from /proc every 20 ms. `busiest` is the most of one thread: the event loop and the
 engine's network thread are one each, so 1 / busiest of these is the ceiling in GB/s of one node on enough cores. With
-`--engines N` there are N network threads, of which the busiest counts.
+`--engines N` there are N network threads in the swarm, of which the busiest counts.
 
 Everything listens on 127.0.0.x and is deleted at the end. Without aria2c or curl their lines are left out.
 """

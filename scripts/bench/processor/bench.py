@@ -165,18 +165,22 @@ def show(report: Mapping[str, Any], options: argparse.Namespace) -> None:
                 ratios = "".join(f"{row['of'][o]:14.2f}" if o in row["of"] else f"{'-':>14}" for o in others)
                 most = f"{row['ceiling']:10.2f}" if "ceiling" in row else f"{'-':>10}"
                 print(f"{name:12}{row['per_gb']:10.2f}{row['start']:10.2f}{most}{ratios}")
-    if "fetch" not in found:
-        return
-    if "before" in found:
+    if "fetch" in found and "before" in found:
         row = found["fetch"]["receiver"]
         before, ratio = found["before"]["receiver"]["seconds"], row["seconds of"]["before"]
         print(f"\nfetch: {row['seconds']:.2f} s instead of {before:.2f}, {1 / ratio:.2f} times as quick")
-    print(f"\n{'threads':16}" + "".join(f"{side:>10}{'busiest':>10}" for side in ("fetcher", "seeder")))
-    rows = [found["fetch"][side] for side in SIDES]
-    for role in ROLES:
-        print(f"{role:16}" + "".join(f"{row[role]:10.2f}{row[f'busiest {role}']:10.2f}" for row in rows))
-    print(f"{'ceiling, GB/s':16}" + "".join(f"{'':10}{row['ceiling']:10.2f}" for row in rows))
+    for name in ("fetch", "swarm"):
+        if name in found:
+            _show_threads(name, found[name])
     print(report["rig"])
+
+
+def _show_threads(name: str, row: Mapping[str, Any]) -> None:
+    sides = [row[side] for side in SIDES]
+    print(f"\n{name + ': threads':16}" + "".join(f"{side:>10}{'busiest':>10}" for side in ("fetcher", "seeder")))
+    for role in ROLES:
+        print(f"{role:16}" + "".join(f"{side[role]:10.2f}{side[f'busiest {role}']:10.2f}" for side in sides))
+    print(f"{'ceiling, GB/s':16}" + "".join(f"{'':10}{side['ceiling']:10.2f}" for side in sides))
 
 
 def main(options: argparse.Namespace) -> None:
