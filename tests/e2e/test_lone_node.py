@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import PATIENCE, Nodes, Running, eventually
+from tests.support.processes import PATIENCE, Nodes, Running, eventually, token_file
 
 pytestmark = pytest.mark.xdist_group("swarm")
 
@@ -125,3 +125,31 @@ def test_a_node_that_comes_while_large_files_arrive_gets_pieces_of_them(nodes: N
     for running in (first, second, seeder):
         running.stop()
     assert seeder.progress()["uploaded"] < 1.3 * WHOLE_SIZE
+
+
+def test_large_files_come_whole_over_https(nodes: Nodes, large_model: Path, tmp_path: Path) -> None:
+    ca, token = tmp_path / "ca", token_file(tmp_path / "token")
+    nodes.ok("admin", "ca", "init", "--folder", ca, "-q")
+    nodes.ok("admin", "ca", "issue", "127.0.0.3", "--folder", ca, "-q")
+    tls = ("--tls-cert", ca / "127.0.0.3.crt", "--tls-key", ca / "127.0.0.3.key")
+    trust = {"P2PMODEL_COORDINATOR_CA_FILE": str(ca / "ca.crt"), "P2PMODEL_COORDINATOR_TOKEN_FILE": str(token)}
+    url = str(nodes.seed(large_model, "--as", REPO, "--token-file", token, *tls, **trust).ready()["coordinator"])
+    assert url.startswith("https:")
+    peer = nodes.fetch("peer", REPO, "--coordinator", url, "--endpoint", NOWHERE, **trust)
+    assert check(large_model, peer)["from_peers"] == WHOLE_SIZE
+    last = peer.progress()
+    assert last["from_seeders"] == last["done"] > WHOLE_SIZE / 2
+
+
+def test_large_files_come_whole_in_a_private_swarm(nodes: Nodes, large_model: Path, tmp_path: Path) -> None:
+    token, config = token_file(tmp_path / "token"), tmp_path / "seeder.toml"
+    made = nodes.ok("seeder", "ca", "init", "--folder", tmp_path / "ca", "--json").json
+    config.write_text(f'[private]\nrepos = ["org/*"]\nca_file = "{made["certificate"]}"\nca_key = "{made["key"]}"\n')
+    config.chmod(0o600)
+    seeder = nodes.seed(large_model, "--as", REPO, "--token-file", token, "--config", config)
+    url = str(seeder.ready()["coordinator"])
+    member = {"P2PMODEL_COORDINATOR_TOKEN_FILE": str(token), "P2PMODEL_PUBLISH_TOKEN_FILE": ""}
+    peer = nodes.fetch("peer", REPO, "--coordinator", url, "--endpoint", NOWHERE, **member)
+    assert check(large_model, peer)["from_peers"] == WHOLE_SIZE
+    last = peer.progress()
+    assert last["from_seeders"] == last["done"] > WHOLE_SIZE / 2

@@ -8,7 +8,7 @@ from functools import partial
 from p2pmodel.coordinator.client.urls import announcing_as
 from p2pmodel.core import notes
 from p2pmodel.core.sizes import human
-from p2pmodel.core.tasks import Start, in_the_end, in_thread
+from p2pmodel.core.tasks import Start, companions, in_the_end, in_thread
 from p2pmodel.node.fetch.attempt import Attempt, PhaseObserver, received_over_http
 from p2pmodel.node.fetch.coordinators import ask_for_leases, become_member
 from p2pmodel.node.fetch.lone.files import LoneFiles
@@ -20,6 +20,7 @@ from p2pmodel.node.fetch.pieces.leaseholder import Leaseholder, NoLeases
 from p2pmodel.node.fetch.pieces.orphan_strategy import OrphanPieces, OrphanRules, OrphanStrategy
 from p2pmodel.node.fetch.pieces.seeders import Seeders
 from p2pmodel.node.fetch.plan import DownloadContext
+from p2pmodel.node.private.membership import PublicSwarm, SwarmMembership
 from p2pmodel.node.reporter import stoppable
 from p2pmodel.node.snapshot.inventory import Inventory, take_inventory
 from p2pmodel.node.snapshot.reuse.known_parts import KnownParts
@@ -85,7 +86,9 @@ async def join(
         leases = await ask_for_leases(context, seeders, start, membership)
         undo.push_async_callback(lambda: in_the_end(leases.close()))
         if only is None and leases.peers == 1:
-            inventory = await _alone(context, observer, inventory, seeders, leases)
+            inventory = await _alone(
+                context, observer, inventory, seeders=seeders, leases=leases, membership=membership
+            )
         places = zip(context.metainfo.manifest.files, inventory.staged, strict=True)
         links = await in_thread(partial(FileLinks.to, context.repo, places), FileLinks.remove)
         undo.push_async_callback(lambda: in_the_end(asyncio.to_thread(links.remove)))
@@ -94,22 +97,7 @@ async def join(
         undo.pop_all()
     # From here to the end nothing waits, so the torrent cannot be left behind in the engine.
     orphans = _orphans(context, torrent)
-    mean_piece = context.metainfo.manifest.total_size / max(context.metainfo.layout.piece_count, 1)
-    feed = PieceFeed(
-        torrent,
-        context.metainfo,
-        stats.missing,
-        origin=context.origin,
-        seeders=None if isinstance(leases, NoLeases) else seeders,
-        orphans=orphans,
-        leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
-        clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
-        received=lambda: received_over_http(context.origin, seeders, leases),
-        origin_bytes=stats.size(plan.mirrored),
-        on_bad_piece=leases.complain_of_seeders,
-        parts=KnownParts.of(inventory.reuse, context.metainfo, inventory.paths, inventory.have),
-        http_only=lambda: membership.http_only,
-    )
+    feed = _feed(context, inventory, torrent, orphans, seeders=seeders, leases=leases, membership=membership)
     context.record.begin(inventory.have)
     leases.hold(torrent, feed, durable=lambda: context.record.durable, path_of=links.path)
     return Attempt(
@@ -140,16 +128,21 @@ async def _alone(
     context: DownloadContext,
     observer: PhaseObserver,
     inventory: Inventory,
+    *,
     seeders: Seeders,
     leases: Leaseholder | NoLeases,
+    membership: PublicSwarm | SwarmMembership,
 ) -> Inventory:
-    """Download large files from the seeders while this node is alone; the inventory after that."""
+    """Download large files from the seeders while this node is alone; the inventory after that. Raises AccessDenied
+    when a private swarm has put this node out."""
     sources = seeders.file_sources(context.plan.zone.name)
     files = LoneFiles(context, inventory, seeders, sources, peers=lambda: leases.peers)
     if not files.worth_it:
         return inventory
     observer.enter("downloading")
-    await files.run()
+    async with companions() as start:
+        start(membership.watch())
+        await files.run()
     inventory = await own_pieces(context, inventory.have)
     _begin(context, inventory, None)
     return inventory
@@ -159,3 +152,32 @@ def _orphans(context: DownloadContext, torrent: SwarmTorrent) -> OrphanStrategy:
     rules = OrphanRules(grace=context.plan.peer_timeout, limit=context.plan.mirror_pieces)
     count = context.metainfo.layout.piece_count
     return OrphanStrategy(torrent, OrphanPieces(count, context.engine.peer_id, rules, time.monotonic()))
+
+
+def _feed(
+    context: DownloadContext,
+    inventory: Inventory,
+    torrent: SwarmTorrent,
+    orphans: OrphanStrategy,
+    *,
+    seeders: Seeders,
+    leases: Leaseholder | NoLeases,
+    membership: PublicSwarm | SwarmMembership,
+) -> PieceFeed:
+    plan, metainfo, stats = context.plan, context.metainfo, context.stats
+    mean_piece = metainfo.manifest.total_size / max(metainfo.layout.piece_count, 1)
+    return PieceFeed(
+        torrent,
+        metainfo,
+        stats.missing,
+        origin=context.origin,
+        seeders=None if isinstance(leases, NoLeases) else seeders,
+        orphans=orphans,
+        leases=LeaseStrategy(mean_piece, connect_within=plan.connect_within),
+        clock=DeliveryClock(plan.peer_timeout, time.monotonic(), lambda: plan.pace.limit if plan.pace else 0),
+        received=lambda: received_over_http(context.origin, seeders, leases),
+        origin_bytes=stats.size(plan.mirrored),
+        on_bad_piece=leases.complain_of_seeders,
+        parts=KnownParts.of(inventory.reuse, metainfo, inventory.paths, inventory.have),
+        http_only=lambda: membership.http_only,
+    )

@@ -1,4 +1,4 @@
-"""One file from seeders over plain HTTP, in a thread: received, hashed and written in one pass.
+"""One file from seeders over HTTP, in a thread: received, hashed and written in one pass.
 
 Invariants, to re-check when editing:
 1. Bytes are written in order, from `received` on, and counted in `received` after that.
@@ -10,6 +10,7 @@ Invariants, to re-check when editing:
 import http.client
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,16 +31,20 @@ SMALLEST_READ, LARGEST_READ = 16 * KIB, 256 * KIB
 """Bytes that are received, hashed and written at a time: few on a slow link, so that they are counted soon."""
 READ_WITHIN = 0.02
 """Seconds that a read may take for the next one to be larger."""
-_NETWORK_ERRORS = (OSError, http.client.HTTPException)
+_FAILURES = (OSError, http.client.HTTPException, ValueError)
+"""Of a seeder. ValueError: a host name that cannot be resolved."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A seeder: its `name`, its URL, `http://HOST[:PORT][/PATH]`, and the token that it asks for."""
+    """A seeder: its `name`, its URL and the token that it asks for. `tls`: the context of an https URL; `host`: the
+    name that its certificate must have, if not that in the URL."""
 
     name: str
     url: str
     token: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
+    host: str = ""
 
 
 class LoneFile:
@@ -53,7 +58,9 @@ class LoneFile:
         self.received = offset
         """Bytes from the beginning of the file that are written."""
         self.source = ""
-        """The name of the seeder that is asked now; "" if none is."""
+        """The name of the seeder that was asked last."""
+        self.asks = False
+        """Whether a seeder is asked now."""
         self._place = place
         self._socket: socket.socket | None = None
         self._stopped = False
@@ -70,13 +77,14 @@ class LoneFile:
             with translated():
                 for data in chunks(descriptor, 0, self.received):
                     hasher.update(data)
+                    if self._stopped:
+                        return False
             for source in sources:
                 if self._stopped or self.received == self.file.size:
                     break
-                with suppress(*_NETWORK_ERRORS):
+                with suppress(*_FAILURES):
                     self._pull(source, descriptor, hasher.update)
         finally:
-            self.source = ""
             os.close(descriptor)
         return self.received == self.file.size and hasher.hexdigest() == self.file.etag
 
@@ -90,16 +98,15 @@ class LoneFile:
         connected = self._socket
         if connected is not None:
             with suppress(OSError):
-                connected.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # SSLSocket's own lets reads go on without TLS
 
     def _pull(self, source: FileSource, descriptor: int, update: Callable[[memoryview], None]) -> None:
         """Raises OSError or HTTPException when the seeder fails."""
         parts = urlsplit(source.url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SILENCE)
-        self.source = source.name
+        self.source, self.asks = source.name, True
         try:
-            connection.connect()
-            self._socket = connection.sock
+            connection.sock = self._socket = self._connected(source, parts.hostname or "", parts.port)
             if self._stopped:  # before there was a socket to shut down
                 return
             connection.request("GET", parts.path.rstrip("/") + self._place, headers=self._headers(source))
@@ -107,8 +114,17 @@ class LoneFile:
                 self._check(response)
                 self._receive(response, descriptor, update)
         finally:
-            self._socket = None
+            self._socket, self.asks = None, False
             connection.close()
+
+    def _connected(self, source: FileSource, host: str, port: int | None) -> socket.socket:
+        if source.tls is None:
+            return socket.create_connection((host, port or http.client.HTTP_PORT), timeout=SILENCE)
+        plain = socket.create_connection((host, port or http.client.HTTPS_PORT), timeout=SILENCE)
+        try:
+            return source.tls.wrap_socket(plain, server_hostname=source.host or host)
+        finally:
+            plain.close()  # wrapped, its descriptor belongs to the other one
 
     def _headers(self, source: FileSource) -> dict[str, str]:
         headers = {"Range": f"bytes={self.received}-", "Accept-Encoding": "identity"}

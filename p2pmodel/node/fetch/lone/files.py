@@ -1,4 +1,4 @@
-"""Large files from the seeders over plain HTTP, several at a time, by a node that has no others to share with.
+"""Large files from the seeders over HTTP, several at a time, by a node that has no others to share with.
 
 The hub's hash of the whole file replaces the checks of its pieces here, so each byte is hashed once, in the thread that
 receives it; a thread for each file uses several cores. What is not whole when this ends is left to the swarm.
@@ -16,6 +16,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from p2pmodel.core.content.layout import MIB
 from p2pmodel.core.tasks import companions, together
@@ -84,28 +85,32 @@ class LoneFiles:
     async def run(self) -> None:
         """Download and publish files until all are there, or another way is the better one."""
         files = [each.index for each in self._waiting]
+        at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)), len(files))
         self._began = time.monotonic()
-        with self._readable.written(files, self._inventory.paths):
+        # Threads of its own: on a slow link they are busy for hours, and others wait for those of the event loop.
+        with (
+            ThreadPoolExecutor(at_once, thread_name_prefix="p2pmodel-file") as threads,
+            self._readable.written(files, self._inventory.paths),
+        ):
             async with companions() as start:
                 start(self._watch())
                 start(self._sync())
-                at_once = min(MOST_AT_ONCE, len(os.sched_getaffinity(0)), len(files))
-                await together(self._work() for _ in range(at_once))
+                await together(self._work(threads) for _ in range(at_once))
 
-    async def _work(self) -> None:
+    async def _work(self, threads: ThreadPoolExecutor) -> None:
         while self._waiting and not self._ended:
             each = self._waiting.popleft()
             self._active[each] = _Seen(each.received)
-            if await self._download(each):
+            if await self._download(each, threads):
                 self._context.stats.verified.add(each.index)
                 self._readable.verified(each.index)
             elif not self._ended:
                 self._end()
             self._count(each, self._active.pop(each))
 
-    async def _download(self, each: LoneFile) -> bool:
+    async def _download(self, each: LoneFile, threads: ThreadPoolExecutor) -> bool:
         """Whether it is among the blobs now."""
-        task = asyncio.ensure_future(asyncio.to_thread(self._bring, each))
+        task = asyncio.get_running_loop().run_in_executor(threads, self._bring, each)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -127,7 +132,7 @@ class LoneFiles:
             await asyncio.sleep(LOOK_EVERY)
             now = time.monotonic()
             for each, seen in self._active.items():
-                if self._count(each, seen) or not each.source:
+                if self._count(each, seen) or not each.asks:
                     seen.at = now
                 elif now - seen.at > STUCK_FOR:
                     seen.at = now
@@ -161,8 +166,11 @@ class LoneFiles:
 
     def _read_by_a_client(self, piece: int) -> bool:
         """Whether it is missing."""
+        index = self._context.metainfo.layout.span_of(piece).index
+        if piece in self._inventory.have or index in self._context.stats.verified:
+            return False
         self._end()
-        return piece not in self._inventory.have
+        return True
 
     def _count(self, each: LoneFile, seen: "_Seen") -> int:
         """Count what came since the last time; how many bytes."""
@@ -174,22 +182,20 @@ class LoneFiles:
             for piece in span.pieces[seen.received // length : end]:
                 if piece in stats.missing:
                     stats.arrived(piece, "seeders")
-            self._seeders.count_file_bytes(each.source or seen.source, count)
+            self._seeders.count_file_bytes(each.source, count)
             self._received += count
             self._left -= count
             seen.received = received
-        seen.source = each.source or seen.source
         return count
 
 
 class _Seen:
-    """What was seen of a file: bytes `received`, the last growth `at`, bytes `synced`, the last `source`."""
+    """What was seen of a file: bytes `received`, the last growth `at`, bytes `synced`."""
 
     def __init__(self, received: int) -> None:
         self.received = received
         self.at = time.monotonic()
         self.synced = received
-        self.source = ""
 
 
 def fitting_files(context: DownloadContext, inventory: Inventory) -> list[LoneFile]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from p2pmodel.origin.mirrors.mirror import DiscoveredMirror
 from p2pmodel.origin.origin import Origin
 from p2pmodel.swarm.engine import WebSeeds
 from p2pmodel.swarm.urls import webseed_url
-from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles
+from p2pmodel.tls import NO_FILES, MutualTls, TlsFiles, context_with
 
 AGAIN_AFTER = 5.0
 """Seconds for which seeders are not used after a failure."""
@@ -123,22 +123,28 @@ class Seeders:
         return self._origin is not None and time.monotonic() >= self._failed_at + pause
 
     def web_seeds(self, manifest: Manifest, zone: str) -> WebSeeds:
-        """Those that an engine can download `manifest` from as web seeds: in `zone`, if this node has one, over plain
-        HTTP, and at addresses that can be judged without DNS."""
-        fit = self._plain(zone)
+        """Those that an engine can download `manifest` from as web seeds: in `zone`, if this node has one, at addresses
+        that can be judged without DNS, and over plain HTTP: libtorrent checks no certificate of our authorities."""
+        fit = [] if self._tls is not None else [each for each in self._judged(zone) if each.url.startswith("http:")]
         egress = min((each.egress for each in fit), key=repr, default=PUBLIC)
         urls = sorted(webseed_url(_with_token(each), manifest) for each in fit if each.egress == egress)
         return WebSeeds(tuple(urls), egress)
 
     def file_sources(self, zone: str) -> tuple[FileSource, ...]:
-        """Those that whole files can be downloaded from in threads: as `web_seeds`. Another first one for each node."""
-        plain = sorted(self._plain(zone), key=self._turn)
-        return tuple(FileSource(_name(each), each.url, each.token) for each in plain)
+        """Those that whole files can be downloaded from in threads: in `zone`, at addresses that can be judged without
+        DNS. Each node begins with another one."""
+        return tuple(map(self._file_source, sorted(self._judged(zone), key=self._turn)))
 
-    def _plain(self, zone: str) -> list[Endpoint]:
-        if self._tls is not None or not self.usable:
-            return []
-        return [each for each in self._known if zone in ("", each.zone) and _fits_plain_http(each)]
+    def _file_source(self, endpoint: Endpoint) -> FileSource:
+        name = _name(endpoint)
+        if not endpoint.url.startswith("https:"):
+            return FileSource(name, endpoint.url, endpoint.token)
+        if self._tls is not None:
+            return FileSource(name, endpoint.url, endpoint.token, self._tls.client, self._tls.name)
+        return FileSource(name, endpoint.url, endpoint.token, context_with(*astuple(self._files)))
+
+    def _judged(self, zone: str) -> list[Endpoint]:
+        return [each for each in self._known if zone in ("", each.zone) and _is_judged(each)] if self.usable else []
 
     def count_file_bytes(self, name: str, count: int) -> None:
         """`count` bytes came from the seeder `name`, past `read`."""
@@ -321,14 +327,11 @@ def _askable(endpoint: Endpoint) -> bool:
     return False
 
 
-def _fits_plain_http(endpoint: Endpoint) -> bool:
-    """Whether its address can be judged without DNS, over plain HTTP. An engine can be given no others: libtorrent
-    checks no certificate of an authority of ours, resolves names by itself, and takes a token as a password in the URL
-    alone."""
-    parts = urlsplit(endpoint.url)
-    host = parts.hostname or ""
-    judged = endpoint.egress.names(host) or not endpoint.egress.refusal(host)  # which refuses other names
-    return parts.scheme == "http" and judged and _PLAIN_TOKEN.fullmatch(endpoint.token) is not None
+def _is_judged(endpoint: Endpoint) -> bool:
+    """Whether its rule admits its address without DNS, and its token can be a password in a URL."""
+    host = urlsplit(endpoint.url).hostname or ""
+    admitted = endpoint.egress.names(host) or not endpoint.egress.refusal(host)  # which refuses other names
+    return admitted and _PLAIN_TOKEN.fullmatch(endpoint.token) is not None
 
 
 def _with_token(endpoint: Endpoint) -> str:

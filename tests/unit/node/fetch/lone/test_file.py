@@ -4,15 +4,19 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pmodel.errors import LocalResource
 from p2pmodel.node.fetch.lone import file as lone_file
 from p2pmodel.node.fetch.lone.file import FileSource, LoneFile
+from p2pmodel.store.files.hashing import chunks
+from p2pmodel.tls import context_with
+from tests.support.certificates import authority
 from tests.support.eventually import eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
@@ -45,7 +49,7 @@ async def test_it_is_received_hashed_and_written(tmp_path: Path) -> None:
         assert await run(lone, source(hub, "t0ken"))
     assert lone.path.read_bytes() == CONTENT
     assert lone.received == len(CONTENT)
-    assert lone.source == ""
+    assert not lone.asks
 
 
 @pytest.mark.parametrize("offset", [1, 128 << 10, len(CONTENT) - 1])
@@ -72,6 +76,51 @@ async def test_where_a_seeder_fails_the_next_one_goes_on(
     assert lone.path.read_bytes() == CONTENT
     if fault in MIDWAY:
         assert good.sent < len(CONTENT) - 1000, "what the first one sent came again"
+
+
+@pytest.mark.needs("openssl")
+async def test_over_https_the_seeder_has_to_have_the_right_certificate(tmp_path: Path) -> None:
+    ca_file, context = authority(tmp_path)
+    trusting, distrusting = context_with(ca_file), context_with(None)
+    async with FakeHub(SNAPSHOT, tls=context) as hub:
+        lone = begun(tmp_path)
+        assert not await run(lone, FileSource("hub", hub.url, "", distrusting))
+        assert not await run(lone, FileSource("hub", hub.url, "", trusting, "another.test"))
+        assert not hub.requests
+        assert await run(lone, FileSource("hub", hub.url, "", trusting))
+    assert lone.path.read_bytes() == CONTENT
+
+
+@pytest.mark.needs("openssl")
+async def test_over_https_it_stops_in_the_midst_of_a_read(tmp_path: Path) -> None:
+    ca_file, context = authority(tmp_path)
+    lone = begun(tmp_path)
+    async with FakeHub(SNAPSHOT, tls=context, faults=["stall:100000"]) as hub:
+        running = asyncio.create_task(run(lone, FileSource("hub", hub.url, "", context_with(ca_file))))
+        await eventually(lambda: hub.sent > 0, what="it has begun")
+        lone.stop()
+        assert not await running
+    assert lone.path.read_bytes()[: lone.received] == CONTENT[: lone.received]
+
+
+async def test_a_host_name_that_no_resolver_takes_is_a_failure_of_the_seeder(tmp_path: Path) -> None:
+    async with FakeHub(SNAPSHOT) as hub:
+        assert await run(begun(tmp_path), FileSource("odd", f"http://{'x' * 70}.test"), source(hub))
+
+
+async def test_it_stops_while_it_hashes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def counted(*arguments: Any) -> Iterator[memoryview]:
+        for data in chunks(*arguments):
+            hashed.append(len(data))
+            yield data
+
+    monkeypatch.setattr(lone_file, "chunks", counted)
+    lone = begun(tmp_path, len(CONTENT) - 1)
+    lone.stop()
+    assert not await run(lone)
+    assert len(hashed) == 1
 
 
 async def test_without_a_seeder_that_answers_it_is_not_whole(tmp_path: Path) -> None:

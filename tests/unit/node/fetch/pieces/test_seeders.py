@@ -15,9 +15,11 @@ from p2pmodel.node.fetch.pieces import late_seeders
 from p2pmodel.node.fetch.pieces import seeders as module
 from p2pmodel.node.fetch.pieces.seeders import Endpoint, Seeders
 from p2pmodel.swarm.engine import WebSeeds
+from p2pmodel.tls import MutualTls
 from tests.support.eventually import PATIENCE, eventually
 from tests.support.fake_hub import FakeHub
 from tests.support.hub_snapshot import snapshot_of
+from tests.support.swarm_certificates import new_authority
 
 SNAPSHOT = snapshot_of({"model.safetensors": bytes(range(256)) * 4096})
 FILE = SNAPSHOT.file("model.safetensors")
@@ -109,6 +111,42 @@ async def test_seeders_as_web_seeds_of_an_engine(url: str, token: str, expected:
         assert found.web_seeds(manifest, "b") == WebSeeds(), "it is in another zone"
         if urls:
             assert found.web_seeds(manifest, "a").egress == rule
+
+
+@pytest.mark.parametrize("url", ["http://10.1.1.1:80/source", "https://10.1.1.1", "http://named.test:80"])
+async def test_seeders_of_whole_files(url: str) -> None:
+    rule = NEAR | Egress(hosts=frozenset({"named.test"}))
+    async with seeders() as found:
+        await found.update([Endpoint(url, "t0ken", "a", rule), Endpoint("http://169.254.169.254", "", "a", rule)])
+        (source,) = found.file_sources("a")
+        assert (source.url, source.token, source.host) == (url, "t0ken", "")
+        assert (source.tls is not None) == url.startswith("https:")
+        assert "t0ken" not in repr(source)
+        assert found.file_sources("") == (source,)
+        assert found.file_sources("b") == (), "it is in another zone"
+        found.count_file_bytes(source.name, SIZE)
+        assert found.received == SIZE
+        assert found.bytes_from_outside("a") == 0
+        assert found.bytes_from_outside("b") == SIZE
+        assert SIZE in [each.downloaded for each in found.connections()]
+
+
+async def test_members_of_a_private_swarm_get_whole_files_by_its_certificates_alone() -> None:
+    tls = MutualTls(new_authority().pem.decode(), "a.test")
+    async with seeders() as found:
+        found.ask_as(tls)
+        await found.update([endpoint("http://10.1.1.1:80"), endpoint("https://10.1.1.2:80")])
+        (source,) = found.file_sources("")
+        assert (source.tls, source.host) == (tls.client, "a.test")
+
+
+async def test_nodes_begin_with_different_seeders_of_whole_files() -> None:
+    first = set()
+    for identity in range(20):
+        async with seeders(str(identity)) as found:
+            await found.update([endpoint(f"http://10.1.1.{number}:80") for number in range(4)])
+            first.add(found.file_sources("")[0].name)
+    assert len(first) == 4
 
 
 async def test_another_seeder_replaces_an_unreachable_one() -> None:
