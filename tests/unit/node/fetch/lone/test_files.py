@@ -5,6 +5,7 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -40,6 +41,9 @@ CONTENTS = {
 }
 LARGE_ONES = sum(len(CONTENTS[name]) for name in ("0.safetensors", "1.safetensors", "copy.safetensors"))
 SIZE = sum(map(len, CONTENTS.values()))
+HALF = LARGE_ONES / 2
+"""More has come when something waits for whole files to end."""
+SLOW = 250_000
 
 
 @pytest.fixture
@@ -122,7 +126,7 @@ async def test_its_progress_counts_what_is_on_its_way(swarm: Swarm) -> None:
 
 async def test_once_another_node_comes_it_joins_with_what_is_right(swarm: Swarm) -> None:
     async with (
-        FakeHub(swarm.snapshot, rate=500_000) as hub,
+        FakeHub(swarm.snapshot, rate=SLOW) as hub,
         coordinator(swarm) as boss,
         swarm.engine() as engine,
         asyncio.TaskGroup() as group,
@@ -135,7 +139,7 @@ async def test_once_another_node_comes_it_joins_with_what_is_right(swarm: Swarm)
                 await eventually(lambda: transfer.pieces().count > 0, what="it is in the swarm")
                 here = transfer.pieces().have
                 assert any(here), "what it had was lost"
-                assert transfer.progress().done < SIZE
+                assert transfer.progress().done < HALF
                 hub._rate = 0  # the rest is no part of the test
             await work
         pieces = swarm.metainfo.layout.piece_length
@@ -185,7 +189,7 @@ async def test_wrong_bytes_of_a_seeder_get_no_name_and_are_replaced(swarm: Swarm
 
 
 async def test_a_killed_download_goes_on_where_it_was(swarm: Swarm) -> None:
-    async with coordinator(swarm) as boss, swarm.engine() as engine, FakeHub(swarm.snapshot, rate=800_000) as hub:
+    async with coordinator(swarm) as boss, swarm.engine() as engine, FakeHub(swarm.snapshot, rate=SLOW) as hub:
         boss.name_source(hub)
         async with swarm.transfer(engine, coordinators=(boss.url,), stall_timeout=9) as transfer:
             work = asyncio.create_task(transfer.download())
@@ -204,6 +208,25 @@ async def test_a_killed_download_goes_on_where_it_was(swarm: Swarm) -> None:
     await assert_nothing_runs()
 
 
+async def test_it_keeps_no_thread_of_the_event_loop_busy(swarm: Swarm) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with (
+        FakeHub(swarm.snapshot, rate=SLOW) as hub,
+        coordinator(swarm) as boss,
+        swarm.engine() as engine,
+        asyncio.TaskGroup() as group,
+    ):
+        boss.name_source(hub)
+        async with swarm.transfer(engine, coordinators=(boss.url,), stall_timeout=9) as transfer:
+            work = group.create_task(transfer.download())
+            await eventually(lambda: bool(whole_requests(hub)), what="a seeder is asked")
+            assert await asyncio.to_thread(lambda: transfer.progress().done) < HALF
+            assert not work.done()
+            hub._rate = 0
+            await work
+    assert swarm.published() == CONTENTS
+
+
 async def test_below_a_limit_the_swarm_is_used(swarm: Swarm) -> None:
     async with FakeHub(swarm.snapshot) as hub, coordinator(swarm) as boss, swarm.engine() as engine:
         boss.name_source(hub)
@@ -216,23 +239,24 @@ async def test_below_a_limit_the_swarm_is_used(swarm: Swarm) -> None:
 
 async def test_a_limit_that_is_set_meanwhile_ends_it(swarm: Swarm) -> None:
     pace = Pace()
-    async with FakeHub(swarm.snapshot, rate=500_000) as hub, coordinator(swarm) as boss, swarm.engine() as engine:
+    async with FakeHub(swarm.snapshot, rate=SLOW) as hub, coordinator(swarm) as boss, swarm.engine() as engine:
         boss.name_source(hub)
         async with swarm.transfer(engine, coordinators=(boss.url,), stall_timeout=9, pace=pace) as transfer:
             work = asyncio.create_task(transfer.download())
             await eventually(lambda: transfer.progress().done > SIZE / 10, what="it has begun")
             pace.change(100_000_000)
             await eventually(lambda: transfer.pieces().count > 0, what="it is in the swarm")
+            assert transfer.progress().done < HALF
             hub._rate = 0
             await work
     assert swarm.published() == CONTENTS
 
 
-async def test_a_client_that_reads_gets_its_bytes_first(swarm: Swarm) -> None:
+async def test_a_client_that_reads_ends_it(swarm: Swarm) -> None:
     growing = GrowingFiles()
     last = swarm.metainfo.manifest.files[swarm_index(swarm, "other/copy.safetensors")]
     async with (
-        FakeHub(swarm.snapshot, rate=500_000) as hub,
+        FakeHub(swarm.snapshot, rate=SLOW) as hub,
         coordinator(swarm) as boss,
         swarm.engine() as engine,
         asyncio.TaskGroup() as group,
@@ -243,11 +267,13 @@ async def test_a_client_that_reads_gets_its_bytes_first(swarm: Swarm) -> None:
             work = group.create_task(transfer.download())
             await eventually(lambda: transfer.progress().done > SIZE / 10, what="it has begun")
             repo = swarm.cache().repo(swarm.metainfo.manifest.repo)
-            with await growing.file(repo, last).open() as reader:
-                await reader.ready(0)
-                assert transfer.progress().done < SIZE
-                assert reader.file.read(100) == SAME[:100]
+            reading = group.create_task(growing.file(repo, last).open())
+            await eventually(lambda: transfer.pieces().count > 0, what="it is in the swarm, where pieces have an order")
+            assert transfer.progress().done < HALF
             hub._rate = 0
+            with await reading as reader:
+                await reader.ready(0)
+                assert reader.file.read(100) == SAME[:100]
             await work
     assert swarm.published() == CONTENTS
 
