@@ -39,6 +39,8 @@ MOST_AT_ONCE = 8
 LOOK_EVERY = 0.05
 STUCK_FOR = 10.0
 """Seconds without a counted byte after which a seeder is left: a trickle is silence."""
+SYNC_SOME, SYNC_SECONDS = 16 * MIB, 2.0
+"""Bytes, and seconds since the last sync, after which a file is synced, too: several files end at once."""
 ALMOST_DONE = 2.0
 """Seconds that the rest may take for it to go on although others have come: as long as it takes to join them."""
 
@@ -145,8 +147,9 @@ class LoneFiles:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             for each, seen in list(self._active.items()):
-                if each.received - seen.synced >= SYNC_EVERY:
-                    seen.synced = each.received
+                unsynced, now = each.received - seen.synced, time.monotonic()
+                if unsynced >= SYNC_EVERY or (unsynced >= SYNC_SOME and now - seen.synced_at >= SYNC_SECONDS):
+                    seen.synced, seen.synced_at = each.received, now
                     await asyncio.to_thread(_sync_if_there, each)
 
     def _goes_on(self, now: float) -> bool:
@@ -190,12 +193,12 @@ class LoneFiles:
 
 
 class _Seen:
-    """What was seen of a file: bytes `received`, the last growth `at`, bytes `synced`."""
+    """What was seen of a file: bytes `received`, the last growth `at`, bytes `synced`, the last time `synced_at`."""
 
     def __init__(self, received: int) -> None:
         self.received = received
         self.at = time.monotonic()
-        self.synced = received
+        self.synced, self.synced_at = received, self.at
 
 
 def fitting_files(context: DownloadContext, inventory: Inventory) -> list[LoneFile]:
