@@ -22,7 +22,7 @@ from scripts.bench.rigs.snapshots import import_directory
 REPO = "bench/model"
 ONE_FILE = min(SMALL, key=lambda name: SMALL[name])
 """The file that is downloaded alone: the cost of that is the start-up."""
-NO_LIMIT = 2_000_000_000
+UNREACHED_LIMIT = 2_000_000_000
 """Bytes a second that are not reached here. With a limit a lone node downloads in the swarm."""
 BUILD_SECONDS = 600.0
 NAMED = [sys.executable, "-m", "scripts.bench.processor.named_threads"]
@@ -71,7 +71,7 @@ class Senders:
         found = {"fetch": self._fetch()}
         if self._before is not None:
             found["before"] = self._fetch("before", self._before)
-        found["swarm"] = self._fetch("swarm", more={"P2PMODEL_SWARM_DOWNLOAD_LIMIT": str(NO_LIMIT)})
+        found["swarm"] = self._fetch("swarm", more={"P2PMODEL_SWARM_DOWNLOAD_LIMIT": str(UNREACHED_LIMIT)})
         if shutil.which("ssh-keygen"):
             found["signed"] = self._signed()
         found |= {"libtorrent": self._libtorrent(), "hf": self._hf()}

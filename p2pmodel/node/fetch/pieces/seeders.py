@@ -125,7 +125,7 @@ class Seeders:
     def web_seeds(self, manifest: Manifest, zone: str) -> WebSeeds:
         """Those that an engine can download `manifest` from as web seeds: in `zone`, if this node has one, at addresses
         that can be judged without DNS, and over plain HTTP: libtorrent checks no certificate of our authorities."""
-        fit = [] if self._tls is not None else [each for each in self._judged(zone) if each.url.startswith("http:")]
+        fit = [] if self._tls is not None else [each for each in self._admitted(zone) if each.url.startswith("http:")]
         egress = min((each.egress for each in fit), key=repr, default=PUBLIC)
         urls = sorted(webseed_url(_with_token(each), manifest) for each in fit if each.egress == egress)
         return WebSeeds(tuple(urls), egress)
@@ -133,7 +133,7 @@ class Seeders:
     def file_sources(self, zone: str) -> tuple[FileSource, ...]:
         """Those that whole files can be downloaded from in threads: in `zone`, at addresses that can be judged without
         DNS. Each node begins with another one."""
-        return tuple(map(self._file_source, sorted(self._judged(zone), key=self._turn)))
+        return tuple(map(self._file_source, sorted(self._admitted(zone), key=self._turn)))
 
     def _file_source(self, endpoint: Endpoint) -> FileSource:
         name = _name(endpoint)
@@ -143,8 +143,8 @@ class Seeders:
             return FileSource(name, endpoint.url, endpoint.token, self._tls.client, self._tls.name)
         return FileSource(name, endpoint.url, endpoint.token, context_with(*astuple(self._files)))
 
-    def _judged(self, zone: str) -> list[Endpoint]:
-        return [each for each in self._known if zone in ("", each.zone) and _is_judged(each)] if self.usable else []
+    def _admitted(self, zone: str) -> list[Endpoint]:
+        return [each for each in self._known if zone in ("", each.zone) and _is_admitted(each)] if self.usable else []
 
     def count_file_bytes(self, name: str, count: int) -> None:
         """`count` bytes came from the seeder `name`, past `read`."""
@@ -327,7 +327,7 @@ def _askable(endpoint: Endpoint) -> bool:
     return False
 
 
-def _is_judged(endpoint: Endpoint) -> bool:
+def _is_admitted(endpoint: Endpoint) -> bool:
     """Whether its rule admits its address without DNS, and its token can be a password in a URL."""
     host = urlsplit(endpoint.url).hostname or ""
     admitted = endpoint.egress.names(host) or not endpoint.egress.refusal(host)  # which refuses other names
